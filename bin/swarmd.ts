@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+/**
+ * The command `swarmd`: hands the arguments to src/cli/main.ts and exits with what it returns.
+ *
+ * This file is plain JavaScript and a CommonJS module (bin/package.json), so that a Node too old to run TypeScript
+ * can still run it, and say so.
+ */
+const major = Number(process.versions.node.split('.')[0]);
+
+if (major < 24) {
+  process.stderr.write(
+    `swarmd needs Node 24 or newer and was started by Node ${process.versions.node}.\n` +
+      'In a checkout, after `npm ci`, run `npx swarmd ...`: the project brings its own Node.\n',
+  );
+  process.exitCode = 1;
+} else {
+  import('../src/cli/main.ts')
+    .then(({ main }) => main(process.argv))
+    .then(
+      (code) => {
+        process.exitCode = code;
+      },
+      (error) => {
+        console.error(error);
+        process.exitCode = 1;
+      },
+    );
+}
