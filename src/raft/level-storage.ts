@@ -1,0 +1,344 @@
+/**
+ * The raft log in LevelDB. The only file that knows the database library.
+ *
+ * Data owned: one database folder, for the log alone.
+ * Invariants: every batch is synced, and term, vote, new entries and the removal of replaced ones go in one
+ * batch; a snapshot's chunks are durable before the record that names them; entries before the beginning of
+ * the log are ignored. A batch that was cut short by a crash is dropped whole by the database (nothing of it
+ * was acknowledged); anything else missing or damaged makes this member refuse to start, because it may have
+ * voted or acknowledged what it no longer knows.
+ */
+import { Level } from 'level';
+import { SwarmdError } from '../base/errors.ts';
+import type { Entry, HardState, Snapshot } from './core/types.ts';
+import {
+  chunkKey,
+  entriesBefore,
+  entriesFrom,
+  entryIndexOf,
+  entryKey,
+  HARD_STATE_KEY,
+  META_KEY,
+  otherChunks,
+  SNAPSHOT_KEY,
+} from './keys.ts';
+import {
+  decodeChunkRecord,
+  decodeEntry,
+  decodeHardState,
+  decodeMeta,
+  decodeSnapshotRecord,
+  encodeChunkRecord,
+  encodeEntry,
+  encodeHardState,
+  encodeMeta,
+  encodeSnapshotRecord,
+  type HardStateRecord,
+  type SnapshotRecord,
+  STORAGE_FORMAT,
+} from './records.ts';
+import { damaged, openError, storageError } from './storage-error.ts';
+import {
+  chunkCount,
+  chunkOf,
+  type LogBatch,
+  type RaftStorage,
+  type SnapshotSize,
+  type StoredState,
+} from './storage.ts';
+
+type Database = Level<Uint8Array, Uint8Array>;
+type Operation =
+  | { type: 'put'; key: Uint8Array; value: Uint8Array }
+  | { type: 'del'; key: Uint8Array };
+
+/** Keys removed in one batch: a removal must not hold up the writes of the log for long. */
+const REMOVALS_A_BATCH = 500;
+const READ_AHEAD = 1000;
+/** Chunks of a snapshot written in one batch. */
+const CHUNKS_A_BATCH = 4;
+
+const NO_HARD_STATE: HardState = { term: 0, vote: 0, commit: 0 };
+
+/** One member's log in a LevelDB folder. */
+export class LevelStorage implements RaftStorage {
+  readonly #folder: string;
+  readonly #db: Database;
+  #hardState: HardState = NO_HARD_STATE;
+  #lastIndex = 0;
+  #snapshot: SnapshotRecord | null = null;
+  #nextSnapshotId = 1;
+  /** Snapshot work is done one after another; appends run beside it. */
+  #snapshotWork: Promise<void> = Promise.resolve();
+  #failure: SwarmdError | null = null;
+
+  /** Opens (and creates) the folder. Rejects with LOCKED, CORRUPT, PERMISSION_DENIED or RESOURCE_EXHAUSTED. */
+  static async open(folder: string): Promise<LevelStorage> {
+    const db: Database = new Level(folder, { keyEncoding: 'view', valueEncoding: 'view', compression: false });
+    try {
+      await db.open();
+    } catch (error) {
+      throw openError(folder, error);
+    }
+    return new LevelStorage(folder, db);
+  }
+
+  private constructor(folder: string, db: Database) {
+    this.#folder = folder;
+    this.#db = db;
+  }
+
+  async load(): Promise<StoredState> {
+    try {
+      return await this.#load();
+    } catch (error) {
+      throw storageError(this.#folder, 'read', error);
+    }
+  }
+
+  async initialise(memberId: number, batch: LogBatch): Promise<void> {
+    const owner: Operation = { type: 'put', key: META_KEY, value: encodeMeta(memberId) };
+    await this.#write([owner, ...this.#logOperations(batch)]);
+    this.#noteLog(batch);
+  }
+
+  async append(batch: LogBatch): Promise<void> {
+    await this.#write(this.#logOperations(batch));
+    this.#noteLog(batch);
+  }
+
+  saveSnapshot(
+    snapshot: Snapshot,
+    state: Uint8Array,
+    compacted: { readonly index: number; readonly term: number },
+  ): Promise<void> {
+    return this.#inTurn(async () => {
+      if (snapshot.index <= (this.#snapshot?.snapshot.index ?? 0)) return;
+      const record = await this.#writeChunks(snapshot, state, compacted);
+      await this.#write([{ type: 'put', key: SNAPSHOT_KEY, value: encodeSnapshotRecord(record) }]);
+      this.#snapshot = record;
+      await this.#removeLeftovers();
+    });
+  }
+
+  installSnapshot(snapshot: Snapshot, state: Uint8Array, hardState: HardState): Promise<void> {
+    return this.#inTurn(async () => {
+      const record = await this.#writeChunks(snapshot, state, { index: snapshot.index, term: snapshot.term });
+      const flip: Operation[] = [
+        { type: 'put', key: SNAPSHOT_KEY, value: encodeSnapshotRecord(record) },
+        { type: 'put', key: HARD_STATE_KEY, value: encodeHardState({ hardState, lastIndex: snapshot.index }) },
+      ];
+      // What stands after the snapshot contradicts it; what stands before is ignored, and removed below.
+      for (let index = snapshot.index + 1; index <= this.#lastIndex; index++) {
+        flip.push({ type: 'del', key: entryKey(index) });
+      }
+      await this.#write(flip);
+      this.#snapshot = record;
+      this.#hardState = hardState;
+      this.#lastIndex = snapshot.index;
+      await this.#removeLeftovers();
+    });
+  }
+
+  async snapshotSize(index: number, term: number): Promise<SnapshotSize | null> {
+    const record = this.#snapshotAt(index, term);
+    return record === null ? null : { chunks: record.chunks, bytes: record.bytes };
+  }
+
+  async readSnapshotChunk(index: number, term: number, chunk: number): Promise<Uint8Array | null> {
+    const record = this.#snapshotAt(index, term);
+    if (record === null) return null;
+    const bytes = await this.#get(chunkKey(record.id, chunk));
+    // It may have been replaced and removed while it was being read.
+    if (this.#snapshotAt(index, term) !== record) return null;
+    const state = bytes === null ? null : decodeChunkRecord(chunk, bytes);
+    if (state === null) throw damaged(this.#folder, `chunk ${chunk} of snapshot ${index} is missing or damaged`);
+    return state;
+  }
+
+  async close(): Promise<void> {
+    await this.#snapshotWork.catch(() => {});
+    await this.#db.close();
+  }
+
+  // Reading.
+
+  async #load(): Promise<StoredState> {
+    const memberId = await this.#loadOwner();
+    if (memberId === null) {
+      return {
+        memberId,
+        hardState: NO_HARD_STATE,
+        compactedIndex: 0,
+        compactedTerm: 0,
+        entries: [],
+        snapshot: null,
+      };
+    }
+    const record = await this.#loadSnapshot();
+    const stored = await this.#loadHardState();
+    const compactedIndex = record?.compactedIndex ?? 0;
+    const compactedTerm = record?.compactedTerm ?? 0;
+    const entries = await this.#loadEntries(compactedIndex, compactedTerm, stored.lastIndex);
+    const { hardState } = stored;
+    const lastIndex = compactedIndex + entries.length;
+    if (hardState.commit > lastIndex) throw damaged(this.#folder, `committed entry ${hardState.commit} is missing`);
+    this.#hardState = hardState;
+    this.#lastIndex = lastIndex;
+    await this.#removeLeftovers();
+    return { memberId, hardState, compactedIndex, compactedTerm, entries, snapshot: record?.snapshot ?? null };
+  }
+
+  async #loadOwner(): Promise<number | null> {
+    const bytes = await this.#get(META_KEY);
+    if (bytes === null) {
+      const anything = await this.#db.keys({ limit: 1 }).all();
+      if (anything.length > 0) throw damaged(this.#folder, 'the record of its owner is missing');
+      return null;
+    }
+    const meta = decodeMeta(bytes);
+    if (meta === null) throw damaged(this.#folder, 'the record of its owner is damaged');
+    if (meta.version !== STORAGE_FORMAT) {
+      throw new SwarmdError(
+        'FAILED_PRECONDITION',
+        `the raft log in ${this.#folder} has format ${meta.version}, this swarmd reads ${STORAGE_FORMAT}; ` +
+          'start the version of swarmd that wrote it',
+      );
+    }
+    return meta.memberId;
+  }
+
+  async #loadSnapshot(): Promise<SnapshotRecord | null> {
+    const bytes = await this.#get(SNAPSHOT_KEY);
+    if (bytes === null) return null;
+    const record = decodeSnapshotRecord(bytes);
+    if (record === null) throw damaged(this.#folder, 'the snapshot record is damaged');
+    this.#snapshot = record;
+    this.#nextSnapshotId = record.id + 1;
+    return record;
+  }
+
+  async #loadHardState(): Promise<HardStateRecord> {
+    const bytes = await this.#get(HARD_STATE_KEY);
+    const stored = bytes === null ? null : decodeHardState(bytes);
+    if (stored === null) throw damaged(this.#folder, 'the record of term and vote is missing or damaged');
+    return stored;
+  }
+
+  async #loadEntries(compactedIndex: number, compactedTerm: number, lastIndex: number): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    const beyond: number[] = [];
+    let term = compactedTerm;
+    const iterator = this.#db.iterator(entriesFrom(compactedIndex + 1));
+    try {
+      for (;;) {
+        const page = await iterator.nextv(READ_AHEAD);
+        if (page.length === 0) break;
+        for (const [key, value] of page) {
+          const index = entryIndexOf(key);
+          if (index === null) throw damaged(this.#folder, 'a key of the log is damaged');
+          if (index > lastIndex) {
+            // Never acknowledged: the record of the last index is written in the same batch.
+            beyond.push(index);
+            continue;
+          }
+          const expected = compactedIndex + entries.length + 1;
+          if (index !== expected) throw damaged(this.#folder, `entry ${expected} is missing`);
+          const entry = decodeEntry(index, value);
+          if (entry === null) throw damaged(this.#folder, `entry ${index} fails its checksum`);
+          if (entry.term < term) throw damaged(this.#folder, `entry ${index} is of an older term than the one before`);
+          term = entry.term;
+          entries.push(entry);
+        }
+      }
+    } finally {
+      await iterator.close();
+    }
+    const found = compactedIndex + entries.length;
+    if (found < lastIndex) throw damaged(this.#folder, `entry ${found + 1} is missing`);
+    await this.#write(beyond.map((index) => ({ type: 'del', key: entryKey(index) })));
+    return entries;
+  }
+
+  async #get(key: Uint8Array): Promise<Uint8Array | null> {
+    const value = (await this.#db.get(key)) as Uint8Array | undefined;
+    return value ?? null;
+  }
+
+  #snapshotAt(index: number, term: number): SnapshotRecord | null {
+    const snapshot = this.#snapshot?.snapshot;
+    return snapshot?.index === index && snapshot.term === term ? this.#snapshot : null;
+  }
+
+  // Writing.
+
+  #logOperations(batch: LogBatch): Operation[] {
+    const operations: Operation[] = batch.entries.map((entry) => ({
+      type: 'put',
+      key: entryKey(entry.index),
+      value: encodeEntry(entry),
+    }));
+    const last = batch.entries.at(-1)?.index ?? this.#lastIndex;
+    for (let index = last + 1; index <= this.#lastIndex; index++) {
+      operations.push({ type: 'del', key: entryKey(index) });
+    }
+    const hardState = batch.hardState ?? this.#hardState;
+    const value = encodeHardState({ hardState, lastIndex: last });
+    operations.push({ type: 'put', key: HARD_STATE_KEY, value });
+    return operations;
+  }
+
+  #noteLog(batch: LogBatch): void {
+    this.#hardState = batch.hardState ?? this.#hardState;
+    this.#lastIndex = batch.entries.at(-1)?.index ?? this.#lastIndex;
+  }
+
+  async #writeChunks(
+    snapshot: Snapshot,
+    state: Uint8Array,
+    compacted: { readonly index: number; readonly term: number },
+  ): Promise<SnapshotRecord> {
+    const id = this.#nextSnapshotId++;
+    const chunks = chunkCount(state.length);
+    for (let first = 0; first < chunks; first += CHUNKS_A_BATCH) {
+      const operations: Operation[] = [];
+      for (let chunk = first; chunk < Math.min(chunks, first + CHUNKS_A_BATCH); chunk++) {
+        const value = encodeChunkRecord(chunk, chunkOf(state, chunk));
+        operations.push({ type: 'put', key: chunkKey(id, chunk), value });
+      }
+      await this.#write(operations);
+    }
+    const { index: compactedIndex, term: compactedTerm } = compacted;
+    return { snapshot, id, chunks, bytes: state.length, compactedIndex, compactedTerm };
+  }
+
+  /** Removes entries before the beginning of the log, and chunks that no record names (a crash left them). */
+  async #removeLeftovers(): Promise<void> {
+    const first = (this.#snapshot?.compactedIndex ?? 0) + 1;
+    const ranges = [entriesBefore(first), ...otherChunks(this.#snapshot?.id ?? 0)];
+    for (const range of ranges) {
+      for (;;) {
+        const keys = await this.#db.keys({ ...range, limit: REMOVALS_A_BATCH }).all();
+        if (keys.length === 0) break;
+        await this.#write(keys.map((key) => ({ type: 'del', key })));
+      }
+    }
+  }
+
+  async #write(operations: readonly Operation[]): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    if (operations.length === 0) return;
+    try {
+      await this.#db.batch([...operations], { sync: true } as object);
+    } catch (error) {
+      this.#failure = storageError(this.#folder, 'write', error);
+      throw this.#failure;
+    }
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#snapshotWork.then(work);
+    this.#snapshotWork = done.catch(() => {});
+    return done;
+  }
+}

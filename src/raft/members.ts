@@ -1,0 +1,107 @@
+/**
+ * Who the members are beyond their ids: their nodes and addresses.
+ *
+ * Data owned: a table that follows the configuration. It travels in the context of configuration changes and
+ * in the `data` of snapshots, so that every member that knows the configuration knows the addresses.
+ */
+import { SwarmdError } from '../base/errors.ts';
+import type { ConfigChange } from './core/membership.ts';
+import type { ConfigState } from './core/types.ts';
+import type { RaftMember } from './types.ts';
+
+type Contact = Pick<RaftMember, 'id' | 'nodeId' | 'address'>;
+
+const MEMBER_ID_MAX = 2 ** 48 - 1;
+
+/** Whether `id` can be a member's: a positive integer of at most 48 bits. */
+export function isMemberId(id: unknown): id is number {
+  return typeof id === 'number' && Number.isInteger(id) && id > 0 && id <= MEMBER_ID_MAX;
+}
+
+/** Encodes how to reach members. */
+export function encodeContacts(contacts: readonly Contact[]): Uint8Array {
+  const rows = contacts.map(({ id, nodeId, address }) => ({ id, nodeId, address }));
+  return new TextEncoder().encode(JSON.stringify(rows));
+}
+
+/** Decodes what {@link encodeContacts} wrote; CORRUPT otherwise. */
+export function decodeContacts(bytes: Uint8Array): readonly Contact[] {
+  if (bytes.length === 0) return [];
+  try {
+    const rows = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
+    if (Array.isArray(rows) && rows.every(isContact)) return rows;
+  } catch (error) {
+    throw corrupt(error);
+  }
+  throw corrupt(undefined);
+}
+
+function isContact(row: unknown): row is Contact {
+  if (typeof row !== 'object' || row === null) return false;
+  const { id, nodeId, address } = row as Record<string, unknown>;
+  return isMemberId(id) && typeof nodeId === 'string' && typeof address === 'string';
+}
+
+function corrupt(cause: unknown): SwarmdError {
+  return new SwarmdError('CORRUPT', 'the member list in the raft log cannot be read; rejoin this node', { cause });
+}
+
+/** The members and how to reach them. */
+export class MemberTable {
+  #contacts = new Map<number, Contact>();
+  #config: ConfigState;
+  #list: readonly RaftMember[] = [];
+
+  constructor(config: ConfigState, contacts: readonly Contact[]) {
+    this.#config = config;
+    for (const contact of contacts) this.#contacts.set(contact.id, contact);
+    this.#rebuild();
+  }
+
+  /** Every member, by ascending id. The same array until something changes. */
+  get list(): readonly RaftMember[] {
+    return this.#list;
+  }
+
+  get(id: number): RaftMember | null {
+    return this.#list.find((member) => member.id === id) ?? null;
+  }
+
+  /** How to reach `id`, also shortly after it left (its last messages are still under way). */
+  contact(id: number): RaftMember | null {
+    const contact = this.#contacts.get(id);
+    return contact === undefined ? null : (this.get(id) ?? { ...contact, voter: false });
+  }
+
+  /** Takes a change that was applied, and the configuration it led to. */
+  apply(change: ConfigChange, config: ConfigState): void {
+    for (const contact of decodeContacts(change.context)) this.#contacts.set(contact.id, contact);
+    this.#config = config;
+    this.#rebuild();
+  }
+
+  /** Replaces everything by what a snapshot says. */
+  restore(config: ConfigState, data: Uint8Array): void {
+    this.#contacts = new Map(decodeContacts(data).map((contact) => [contact.id, contact]));
+    this.#config = config;
+    this.#rebuild();
+  }
+
+  /** The contacts of the present members, for a snapshot. */
+  encode(): Uint8Array {
+    return encodeContacts(this.#list);
+  }
+
+  #rebuild(): void {
+    const { voters, votersOutgoing, learners, learnersNext } = this.#config;
+    const ids = new Set([...voters, ...votersOutgoing, ...learners, ...learnersNext]);
+    this.#list = [...ids]
+      .sort((a, b) => a - b)
+      .map((id) => ({
+        id,
+        nodeId: this.#contacts.get(id)?.nodeId ?? '',
+        address: this.#contacts.get(id)?.address ?? '',
+        voter: voters.includes(id) || votersOutgoing.includes(id),
+      }));
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * Changes of the group as operations: add, remove, hand over. Leader only, one at a time, one step each.
+ *
+ * Invariants: a joiner is a learner until it nearly has the whole log, so that it never counts for a quorum it
+ * cannot help; every operation ends with the change applied here, or with an error that says what is known.
+ */
+import { SwarmdError } from '../base/errors.ts';
+import type { ConfigChange, ConfigChangeStep } from './core/membership.ts';
+import type { Core } from './core/state.ts';
+import { encodeContacts, isMemberId, type MemberTable } from './members.ts';
+import { noLeader } from './reads.ts';
+import type { ProposeOutcome, RaftMember } from './types.ts';
+
+/** What the operations need of the running node. */
+export interface GroupControl {
+  readonly state: Readonly<Core>;
+  readonly members: MemberTable;
+  assertRunning(): void;
+  /** Resolves when `check`, called once a turn, returns true; rejects when it throws. */
+  until(check: () => boolean, signal: AbortSignal): Promise<void>;
+  /** Why the change may not be proposed now, or null. */
+  refusal(change: ConfigChange): string | null;
+  /** Proposes the change; null when the core dropped it. */
+  propose(change: ConfigChange): Promise<ProposeOutcome> | null;
+  transfer(to: number): void;
+}
+
+function assertLeader(control: GroupControl): void {
+  control.assertRunning();
+  const { role, leader } = control.state;
+  if (role === 'leader') return;
+  if (leader === 0) throw noLeader('change of the raft group');
+  throw new SwarmdError('FAILED_PRECONDITION', 'only the leader changes the raft group; ask it', {
+    details: { leaderId: leader },
+  });
+}
+
+/** Adds `member`, or promotes it, or changes its address, until it is as given. */
+export async function addMember(
+  control: GroupControl,
+  member: RaftMember,
+  lagEntries: number,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!isMemberId(member.id)) {
+    throw new SwarmdError('INVALID_ARGUMENT', `${member.id} is not a member id: a positive integer below 2^48`);
+  }
+  assertLeader(control);
+  const known = control.members.get(member.id);
+  if (known === null) {
+    await change(control, { kind: 'add-learner', id: member.id }, member, signal);
+  } else if (known.address !== member.address || known.nodeId !== member.nodeId) {
+    await change(control, { kind: 'update', id: member.id }, member, signal);
+  }
+  if (!member.voter || control.members.get(member.id)?.voter === true) return;
+  await control.until(() => caughtUp(control, member.id, lagEntries), signal);
+  await change(control, { kind: 'add-voter', id: member.id }, member, signal);
+}
+
+function caughtUp(control: GroupControl, id: number, lagEntries: number): boolean {
+  assertLeader(control);
+  const progress = control.state.tracker.progress.get(id);
+  if (progress === undefined) {
+    throw new SwarmdError('CONFLICT', `member ${id} was removed before it was promoted; add it again if it is wanted`);
+  }
+  const lag = control.state.log.lastIndex() - progress.match;
+  // A learner that was never heard from has match 0, which in a short log is within the lag.
+  return progress.recentActive && progress.match > 0 && progress.state === 'replicate' && lag <= lagEntries;
+}
+
+/** Removes a member. */
+export async function removeMember(control: GroupControl, id: number, signal: AbortSignal): Promise<void> {
+  assertLeader(control);
+  const member = control.members.get(id);
+  if (member === null) return;
+  const voters = control.members.list.filter((each) => each.voter);
+  if (member.voter && voters.length === 1) {
+    throw new SwarmdError('FAILED_PRECONDITION', 'the last voter cannot be removed; add another manager first');
+  }
+  await change(control, { kind: 'remove', id }, null, signal);
+}
+
+async function change(
+  control: GroupControl,
+  step: ConfigChangeStep,
+  member: RaftMember | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const context = encodeContacts(member === null ? [] : [member]);
+  const wanted: ConfigChange = { transition: 'auto', steps: [step], context };
+  const isFree = (): boolean => {
+    assertLeader(control);
+    return control.refusal(wanted) === null;
+  };
+  let pending: Promise<ProposeOutcome> | null = null;
+  while (pending === null) {
+    await control.until(isFree, signal);
+    // Another caller may have been first in the same turn.
+    if (isFree()) pending = control.propose(wanted) ?? refusedNow(control);
+  }
+  const outcome = await pending;
+  if (outcome.kind === 'committed') return;
+  throw new SwarmdError(
+    'OUTCOME_UNKNOWN',
+    `leadership was lost while raft member ${step.id} was being changed; look at the members and ask the new leader`,
+  );
+}
+
+function refusedNow(control: GroupControl): never {
+  assertLeader(control);
+  throw new SwarmdError('UNAVAILABLE', 'the leader takes no changes now (handing over, or overloaded); try again');
+}
+
+/** Hands leadership over. */
+export async function transferLeadership(
+  control: GroupControl,
+  to: number | null,
+  signal: AbortSignal,
+): Promise<void> {
+  assertLeader(control);
+  const { state, members } = control;
+  const self = state.config.id;
+  const target = to ?? furthestVoter(control);
+  if (target === self) return;
+  if (target === null || members.get(target)?.voter !== true) {
+    throw new SwarmdError('FAILED_PRECONDITION', 'leadership can only be handed to another voter of the group');
+  }
+  const { term } = state;
+  control.transfer(target);
+  await control.until(() => {
+    control.assertRunning();
+    if (state.role !== 'leader' || state.term !== term) return state.leader !== 0;
+    if (state.transferee === target) return false;
+    throw new SwarmdError('TIMEOUT', `member ${target} did not take over leadership in time; this node still leads`);
+  }, signal);
+}
+
+function furthestVoter(control: GroupControl): number | null {
+  let best: { readonly id: number; readonly match: number } | null = null;
+  for (const member of control.members.list) {
+    const progress = control.state.tracker.progress.get(member.id);
+    if (!member.voter || member.id === control.state.config.id || progress === undefined) continue;
+    if (!progress.recentActive) continue;
+    if (best === null || progress.match > best.match) best = { id: member.id, match: progress.match };
+  }
+  return best?.id ?? null;
+}
