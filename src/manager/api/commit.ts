@@ -1,0 +1,93 @@
+/** Turns a change asked for by a caller into a proposal, and its outcome into an answer or an error. */
+import { assertNever } from '../../base/assert.ts';
+import { SwarmdError } from '../../base/errors.ts';
+import type { Random } from '../../base/random.ts';
+import type { Action, Proposer, Refusal } from '../state/actions.ts';
+import type { StateView } from '../state/view.ts';
+
+/** What the methods of the API work with. They run on the leader. */
+export interface ApiContext {
+  readonly view: StateView;
+  readonly proposer: Proposer;
+  readonly random: Random;
+  /** Wall-clock milliseconds. */
+  nowMs(): number;
+}
+
+/** Proposes actions; resolves with the log index, or throws what the caller can act on. */
+export async function commit(
+  context: ApiContext,
+  actions: readonly Action[],
+  signal: AbortSignal,
+): Promise<number> {
+  const result = await context.proposer.propose(actions, signal);
+  switch (result.kind) {
+    case 'applied':
+      return result.index;
+    case 'refused':
+      throw refusalError(result.refusal);
+    case 'not-leader':
+      throw new SwarmdError('NO_LEADER', 'this manager is not the leader any more; try again');
+    case 'unavailable':
+      throw new SwarmdError('UNAVAILABLE', result.reason);
+    case 'unknown':
+      throw new SwarmdError(
+        'OUTCOME_UNKNOWN',
+        `the change may or may not have been made (${result.reason}); look at the object before trying again`,
+      );
+    default:
+      return assertNever(result);
+  }
+}
+
+/** Attempts of a change that was read from the state and lost a race to another writer. */
+const ATTEMPTS_MAX = 20;
+
+/** Commits what `build` makes of the current state, again when another change came in between. */
+export async function commitLatest(
+  context: ApiContext,
+  build: () => readonly Action[],
+  signal: AbortSignal,
+): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const actions = build();
+    if (actions.length === 0) return;
+    try {
+      await commit(context, actions, signal);
+      return;
+    } catch (error) {
+      const raced = error instanceof SwarmdError && error.code === 'CONFLICT';
+      if (!raced || attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+/** What a refused batch means to the caller. */
+export function refusalError(refusal: Refusal): SwarmdError {
+  switch (refusal.kind) {
+    case 'version':
+      return outOfSequence(refusal.table, refusal.id, refusal.expected, refusal.actual);
+    case 'missing':
+      return new SwarmdError('NOT_FOUND', `${refusal.table} ${refusal.id} does not exist any more`);
+    case 'exists':
+      return new SwarmdError('ALREADY_EXISTS', `${refusal.table} ${refusal.id} exists`);
+    case 'name-taken':
+      return new SwarmdError(
+        'ALREADY_EXISTS',
+        `a ${refusal.table} named ${refusal.name} exists; choose another name`,
+      );
+    case 'undecodable':
+      return new SwarmdError('INTERNAL', `the change could not be read back: ${refusal.message}`);
+    default:
+      return assertNever(refusal);
+  }
+}
+
+/** The error of an update that was based on an older version. */
+export function outOfSequence(kind: string, id: string, expected: number, actual: number): SwarmdError {
+  return new SwarmdError(
+    'CONFLICT',
+    `update out of sequence: ${kind} ${id} is at version ${actual}, the update was based on ${expected}; read it again and repeat the change`,
+    { details: { expected, actual } },
+  );
+}

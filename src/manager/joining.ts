@@ -1,0 +1,88 @@
+/** How the leader admits a new node: token in, certificate out. */
+import { SwarmdError } from '../base/errors.ts';
+import { randomBelow, type Random } from '../base/random.ts';
+import { newId, type NodeId } from '../model/ids.ts';
+import type { ClusterNode, NodeDescription } from '../model/objects.ts';
+import type { JoinAnswer, JoinRequest } from '../model/wire.ts';
+import { issueNodeCertificate } from '../pki/certificate-authority.ts';
+import { describeJoinTokenRefusal, parseJoinToken, roleOfSecret } from '../pki/join-token.ts';
+import { type ApiContext, commit } from './api/commit.ts';
+import { theCluster } from './api/nodes.ts';
+import { managerPeers } from './dispatcher/items.ts';
+
+/** A description of a node that has not connected yet. */
+export function unknownDescription(hostname: string): NodeDescription {
+  return {
+    hostname,
+    platform: { os: '', architecture: '' },
+    resources: { nanoCpus: 0, memoryBytes: 0, generic: {} },
+    runtimes: [],
+    engineVersion: '',
+    engineLabels: {},
+    plugins: [],
+    swarmdVersion: '',
+    networkRung: 'host-ports',
+  };
+}
+
+/** A member id of the consensus group: random, at most 48 bits, never 0. */
+export function newRaftId(random: Random): number {
+  return randomBelow(random, 0x10000) * 0x1_0000_0000 + random.uint32() + 1;
+}
+
+/**
+ * Admits a node; runs on the leader. Throws UNAUTHENTICATED for a token of the wrong secret or root,
+ * INVALID_ARGUMENT for a malformed request.
+ * @param observedAddress the joiner's address as the manager it called saw it.
+ */
+export async function admitNode(
+  context: ApiContext,
+  request: JoinRequest,
+  observedAddress: string,
+  signal: AbortSignal,
+): Promise<JoinAnswer> {
+  const cluster = theCluster(context.view);
+  const token = parseJoinToken(String(request.token));
+  if (!token.ok) throw new SwarmdError('UNAUTHENTICATED', describeJoinTokenRefusal(token.reason));
+  const role = roleOfSecret(token.value.secret, cluster.joinSecrets);
+  if (role === null) {
+    throw new SwarmdError(
+      'UNAUTHENTICATED',
+      'the join token is not valid for this cluster (it may have been rotated); print the current one with "swarmd join-token worker" (or manager) on a manager',
+    );
+  }
+  if (!Number.isInteger(request.port) || request.port < 1 || request.port > 65_535) {
+    throw new SwarmdError('INVALID_ARGUMENT', 'the join request has no valid port');
+  }
+  const nodeId = newId<NodeId>(context.random);
+  const raftId = role === 'manager' ? newRaftId(context.random) : 0;
+  const address = request.address === '' ? observedAddress : request.address;
+  const certificate = await issueNodeCertificate(
+    { certificatePem: cluster.rootCertificatePem, privateKeyPem: cluster.rootKeyPem },
+    { csrPem: String(request.csrPem), nodeId, role, clusterId: cluster.id, nowMs: context.nowMs() },
+  );
+  if (!certificate.ok)
+    throw new SwarmdError('INVALID_ARGUMENT', `the join request is refused: ${certificate.reason}`);
+  const host = address.includes(':') ? `[${address}]` : address;
+  const node: ClusterNode = {
+    id: nodeId,
+    meta: { version: 0, createdAt: 0, updatedAt: 0 },
+    spec: { labels: {}, role, availability: 'active' },
+    description: unknownDescription(String(request.hostname).slice(0, 255)),
+    status: { state: 'unknown', message: 'joined, not connected yet', address },
+    ...(role === 'manager' ? { manager: { raftId, address: `${host}:${request.port}` } } : {}),
+    attachments: [],
+  };
+  await commit(context, [{ kind: 'create', table: 'node', object: node }], signal);
+  return {
+    nodeId,
+    role,
+    clusterId: cluster.id,
+    certificatePem: certificate.value,
+    rootPem: cluster.rootCertificatePem,
+    observedAddress,
+    managers: managerPeers(context.view),
+    raftId,
+    labels: {},
+  };
+}

@@ -1,0 +1,57 @@
+/**
+ * The replicated store as the log's state machine.
+ *
+ * Data owned: the store of this replica. Invariant: listeners hear of every applied batch, in order, after it.
+ */
+import { SwarmdError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { ApplyResult, Change } from './state/actions.ts';
+import { decodeBatch, decodeCheckpoint, encodeCheckpoint } from './state/codec.ts';
+import { Store } from './state/store.ts';
+
+/** Hears of applied batches; `changes` is null when the whole state was replaced by a snapshot. */
+export type ChangeListener = (changes: readonly Change[] | null) => void;
+
+/** Applies committed entries to a {@link Store}. */
+export class StoreStateMachine {
+  readonly store = new Store();
+  readonly #log: Logger;
+  readonly #listeners = new Set<ChangeListener>();
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  subscribe(listener: ChangeListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  apply(index: number, data: Uint8Array): ApplyResult {
+    const batch = decodeBatch(data);
+    if (!batch.ok) {
+      this.#log.error('log entry refused', { index, reason: batch.reason });
+      this.store.skip(index);
+      return { ok: false, refusal: { kind: 'undecodable', message: batch.reason } };
+    }
+    const { result, changes } = this.store.apply(index, batch.value);
+    if (changes.length > 0) this.#notify(changes);
+    return result;
+  }
+
+  snapshot(): Uint8Array {
+    return encodeCheckpoint(this.store.contents());
+  }
+
+  restore(data: Uint8Array, index: number): void {
+    const contents = decodeCheckpoint(data);
+    if (!contents.ok)
+      throw new SwarmdError('CORRUPT', `the snapshot at ${index} cannot be used: ${contents.reason}`);
+    this.store.load({ ...contents.value, index });
+    this.#notify(null);
+  }
+
+  #notify(changes: readonly Change[] | null): void {
+    for (const listener of this.#listeners) listener(changes);
+  }
+}
