@@ -1,0 +1,191 @@
+/**
+ * One published TCP port: accepts, finds a task that answers, and carries bytes both ways.
+ *
+ * Owns the listening socket and its connections. Invariants: a client sees an error only after every backend was
+ * tried and the wait for another one is over; each direction ends on its own (half-close) and is read no faster than
+ * the other side takes it; a reset on one side is a reset on the other, so that a cut body never looks complete;
+ * established connections outlive the removal of their backend.
+ */
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { systemErrorCode } from '../base/errors.ts';
+import { backendKey } from './balance.ts';
+import type { PortBackends } from './backends.ts';
+import type { Backend } from './table.ts';
+
+/** Bounds of one TCP port. Times are milliseconds. */
+export interface TcpPortOptions {
+  readonly port: number;
+  /** Connections at a time; one more is closed as soon as it is accepted. */
+  readonly connectionsMax: number;
+  /** Time a backend has to accept a connection. */
+  readonly connectMs: number;
+  /** Time a connection waits for a backend that answers, before it is reset. */
+  readonly waitMs: number;
+}
+
+/** Failures that are this node's own and say nothing about the backend. */
+const OWN_FAILURES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'EAGAIN']);
+/** Time between tries when every backend refused, milliseconds. */
+const RETRY_MS = 100;
+const KEEP_ALIVE_MS = 60_000;
+
+/** A published TCP port. */
+export class TcpPort {
+  readonly #options: TcpPortOptions;
+  readonly #backends: PortBackends;
+  readonly #clock: Clock;
+  readonly #clients = new Set<Socket>();
+  #server: Server | null = null;
+  #closed = false;
+  /** Connections turned away because of the bound. */
+  refused = 0;
+  /** Connections that found no backend. */
+  unserved = 0;
+
+  constructor(options: TcpPortOptions, deps: { readonly backends: PortBackends; readonly clock: Clock }) {
+    this.#options = options;
+    this.#backends = deps.backends;
+    this.#clock = deps.clock;
+  }
+
+  get connections(): number {
+    return this.#clients.size;
+  }
+
+  /** The bound port, or the one asked for. */
+  get port(): number {
+    const bound = this.#server?.address();
+    return typeof bound === 'object' && bound !== null ? bound.port : this.#options.port;
+  }
+
+  /** Listens on every address, IPv4 and IPv6. Rejects with the system's error. */
+  async open(): Promise<void> {
+    try {
+      await this.#listen('::');
+    } catch (error) {
+      if (!isWithoutIpv6(error)) throw error;
+      await this.#listen('0.0.0.0');
+    }
+  }
+
+  /** Stops accepting. Established connections go on; `closed` tells when the last has ended. */
+  stopAccepting(): Promise<void> {
+    this.#closed = true;
+    this.#backends.wakeWaiting();
+    return new Promise((resolve) => {
+      if (this.#server === null) resolve();
+      else this.#server.close(() => resolve());
+    });
+  }
+
+  /** Stops accepting and ends every connection. */
+  async close(): Promise<void> {
+    const closed = this.stopAccepting();
+    for (const client of this.#clients) client.destroy();
+    await closed;
+  }
+
+  #listen(host: string): Promise<void> {
+    const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true });
+    server.maxConnections = this.#options.connectionsMax;
+    server.on('drop', () => {
+      this.refused++;
+    });
+    server.on('connection', (client) => void this.#accept(client));
+    return new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host, port: this.#options.port, backlog: 4_096 }, () => {
+        server.off('error', reject);
+        // Failing to accept one connection (no file descriptor left) must not end the port.
+        server.on('error', () => {});
+        this.#server = server;
+        resolve();
+      });
+    });
+  }
+
+  async #accept(client: Socket): Promise<void> {
+    this.#clients.add(client);
+    client.once('close', () => this.#clients.delete(client));
+    client.on('error', () => client.destroy());
+    const upstream = await this.#reach(client);
+    if (client.destroyed) {
+      upstream?.destroy();
+    } else if (upstream === null) {
+      this.unserved++;
+      client.resetAndDestroy();
+    } else {
+      join(client, upstream);
+    }
+  }
+
+  /** A connection to a backend; null when none answered in time or the client left. */
+  async #reach(client: Socket): Promise<Socket | null> {
+    const deadlineMs = this.#clock.monotonicMs() + this.#options.waitMs;
+    const tried = new Set<string>();
+    while (!client.destroyed && !this.#closed) {
+      const backend = this.#backends.choose(tried);
+      if (backend !== null) {
+        tried.add(backendKey(backend));
+        const result = await this.#dial(backend);
+        if (typeof result !== 'string') return result;
+        if (OWN_FAILURES.has(result)) return null;
+        continue;
+      }
+      const leftMs = deadlineMs - this.#clock.monotonicMs();
+      if (leftMs <= 0) return null;
+      await this.#backends.change(tried.size === 0 ? leftMs : Math.min(leftMs, RETRY_MS));
+      tried.clear();
+    }
+    return null;
+  }
+
+  /** A connected socket, or the code of what went wrong. */
+  #dial(backend: Backend): Promise<Socket | string> {
+    return new Promise((resolve) => {
+      const { host, port } = backend;
+      const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+      const timer = this.#clock.setTimer(this.#options.connectMs, () => fail('ETIMEDOUT'));
+      const fail = (code: string): void => {
+        timer.cancel();
+        socket.destroy();
+        if (!OWN_FAILURES.has(code)) this.#backends.failed(backend);
+        resolve(code);
+      };
+      const onError = (error: Error): void => fail(systemErrorCode(error) ?? 'UNKNOWN');
+      socket.once('error', onError);
+      socket.once('connect', () => {
+        timer.cancel();
+        socket.off('error', onError);
+        socket.on('error', () => socket.destroy());
+        this.#backends.answered(backend);
+        resolve(socket);
+      });
+    });
+  }
+}
+
+/** Carries bytes both ways until both sides are done or one breaks. */
+function join(client: Socket, upstream: Socket): void {
+  client.setKeepAlive(true, KEEP_ALIVE_MS);
+  upstream.setKeepAlive(true, KEEP_ALIVE_MS);
+  linkClose(client, upstream);
+  linkClose(upstream, client);
+  client.pipe(upstream);
+  upstream.pipe(client);
+}
+
+/** When `from` is gone before it had said and heard everything, `to` is reset. Else `to` ends by itself, flushed. */
+function linkClose(from: Socket, to: Socket): void {
+  from.once('close', (hadError) => {
+    if (to.destroyed || (!hadError && from.readableEnded && from.writableFinished)) return;
+    to.resetAndDestroy();
+  });
+}
+
+/** Whether the error says that this machine has no IPv6. */
+export function isWithoutIpv6(error: unknown): boolean {
+  const code = systemErrorCode(error);
+  return code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL';
+}
