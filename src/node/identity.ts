@@ -1,0 +1,112 @@
+/**
+ * Who this node is: ids, addresses and certificate in the data folder.
+ *
+ * Invariants: written whole, once the node is a member; the private key is readable by its owner only; a folder
+ * without `identity.json` belongs to no cluster.
+ */
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SwarmdError, systemErrorCode } from '../base/errors.ts';
+import { folderError } from './folder-error.ts';
+
+/** What `identity.json` holds. */
+export interface Identity {
+  readonly format: 1;
+  readonly nodeId: string;
+  readonly clusterId: string;
+  readonly role: 'manager' | 'worker';
+  /** Member id in the consensus group; 0 for workers. */
+  readonly raftId: number;
+  readonly listen: { readonly host: string; readonly port: number };
+  /** How other nodes reach this one. */
+  readonly advertise: { readonly host: string; readonly port: number };
+  readonly dataPathAddress: string;
+  /** host:port of managers known when it was written. */
+  readonly managers: readonly string[];
+}
+
+/** The node's certificate, the root it trusts, and its key, as PEM. */
+export interface Credentials {
+  readonly rootPem: string;
+  readonly certificatePem: string;
+  readonly keyPem: string;
+}
+
+const files = {
+  identity: 'identity.json',
+  root: 'ca.crt',
+  certificate: 'node.crt',
+  key: 'node.key',
+} as const;
+
+/** The identity and credentials in a data folder; null when there are none. Throws CORRUPT when they cannot be read. */
+export async function readIdentity(
+  dataDir: string,
+): Promise<{ identity: Identity; credentials: Credentials } | null> {
+  let text: string;
+  try {
+    text = await readFile(join(dataDir, files.identity), 'utf8');
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    throw folderError(dataDir, error);
+  }
+  try {
+    const identity = JSON.parse(text) as Identity;
+    if (
+      identity.format !== 1 ||
+      typeof identity.nodeId !== 'string' ||
+      typeof identity.advertise?.port !== 'number'
+    ) {
+      throw new Error('its content is not that of a node');
+    }
+    const [rootPem, certificatePem, keyPem] = await Promise.all([
+      readFile(join(dataDir, files.root), 'utf8'),
+      readFile(join(dataDir, files.certificate), 'utf8'),
+      readFile(join(dataDir, files.key), 'utf8'),
+    ]);
+    return { identity, credentials: { rootPem, certificatePem, keyPem } };
+  } catch (error) {
+    throw new SwarmdError(
+      'CORRUPT',
+      `the identity in ${dataDir} cannot be read (${(error as Error).message}); restore the folder, or run "swarmd leave --force" and join again`,
+      { cause: error },
+    );
+  }
+}
+
+/** Writes identity and credentials; the identity last, so that it is there only with all the rest. */
+export async function writeIdentity(
+  dataDir: string,
+  identity: Identity,
+  credentials: Credentials,
+): Promise<void> {
+  try {
+    await writeDurably(join(dataDir, files.root), credentials.rootPem, 0o644);
+    await writeDurably(join(dataDir, files.certificate), credentials.certificatePem, 0o644);
+    await writeDurably(join(dataDir, files.key), credentials.keyPem, 0o600);
+    await writeDurably(join(dataDir, files.identity), `${JSON.stringify(identity, null, 2)}\n`, 0o600);
+  } catch (error) {
+    throw folderError(dataDir, error);
+  }
+}
+
+/** Removes what makes the folder a member, and everything kept for the cluster. */
+export async function forgetIdentity(dataDir: string): Promise<void> {
+  for (const name of [files.identity, files.key, files.certificate, files.root, 'raft', 'worker', 'tasks']) {
+    await rm(join(dataDir, name), { recursive: true, force: true });
+  }
+}
+
+async function writeDurably(path: string, text: string, mode: number): Promise<void> {
+  const temporary = `${path}.new`;
+  await rm(temporary, { force: true });
+  const file = await open(temporary, 'w', mode);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+}

@@ -1,0 +1,273 @@
+/**
+ * The composition root: makes a daemon out of its parts and ends it in order.
+ *
+ * Start order: folder lock, identity, node-to-node server, manager, worker, HTTP. Stop order is the reverse.
+ * Invariants: a failed start leaves nothing running and no half-made membership; the daemon ends by itself when its
+ * log cannot be written any more.
+ */
+import { hostname } from 'node:os';
+import { systemClock } from '../base/clock.ts';
+import { errorMessage, SwarmdError } from '../base/errors.ts';
+import { createLogger, type Logger } from '../base/log.ts';
+import { systemRandom } from '../base/random.ts';
+import { HttpServer } from '../http/server.ts';
+import { Manager } from '../manager/manager.ts';
+import type { InfoView } from '../model/api.ts';
+import type { ManagerPeer } from '../model/wire.ts';
+import { formatAddress, parseAddress } from '../rpc/address.ts';
+import { connect } from '../rpc/client.ts';
+import { ConnectionPool } from '../rpc/connection-pool.ts';
+import { RpcServer } from '../rpc/server.ts';
+import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
+import { folderError } from './folder-error.ts';
+import { forgetIdentity, writeIdentity } from './identity.ts';
+import { type FolderLock, lockFolder } from './lock.ts';
+import { becomeMember, type Membership } from './membership.ts';
+import type { NodeOptions, RunningNode, StartMode } from './types.ts';
+import { version } from './version.ts';
+import { WorkerSide } from './worker-side.ts';
+
+/** Handlers that are filled in while the node is put together. */
+interface OpenHandlers extends RpcHandlers {
+  readonly calls: Record<string, RpcHandlers['calls'][string]>;
+  readonly streams: Record<string, RpcHandlers['streams'][string]>;
+  readonly notifications: Record<string, RpcHandlers['notifications'][string]>;
+}
+
+const clock = systemClock();
+const random = systemRandom();
+
+/** Starts a daemon. Rejects with a SwarmdError that says what to do; then nothing of it is left running. */
+export async function startNode(options: NodeOptions, mode: StartMode): Promise<RunningNode> {
+  const log = createLogger({
+    level: options.logLevel,
+    format: options.logFormat,
+    write: (line) => process.stderr.write(`${line}\n`),
+    nowMs: () => clock.nowMs(),
+  });
+  const lock = await lockFolder(options.dataDir);
+  try {
+    const membership = await becomeMember(options, mode, { random, log });
+    const daemon = new Daemon(options, membership, log, lock);
+    try {
+      await daemon.start();
+    } catch (error) {
+      await daemon.stop();
+      if (membership.isNew) await forgetIdentity(options.dataDir);
+      throw error;
+    }
+    return daemon;
+  } catch (error) {
+    await lock.release();
+    throw error instanceof SwarmdError ? error : folderError(options.dataDir, error);
+  }
+}
+
+class Daemon implements RunningNode {
+  readonly nodeId: string;
+  readonly clusterId: string;
+  readonly role: 'manager' | 'worker';
+  readonly socketPath: string;
+  readonly advertised: string;
+  readonly ended: Promise<number>;
+  readonly #options: NodeOptions;
+  readonly #membership: Membership;
+  readonly #log: Logger;
+  readonly #lock: FolderLock;
+  readonly #pool: ConnectionPool;
+  readonly #end: (exitCode: number) => void;
+  #managers: readonly ManagerPeer[] = [];
+  #server: RpcServer | null = null;
+  #manager: Manager | null = null;
+  #worker: WorkerSide | null = null;
+  #http: HttpServer | null = null;
+  #stopping: Promise<void> | null = null;
+  #exitCode = 0;
+
+  constructor(options: NodeOptions, membership: Membership, log: Logger, lock: FolderLock) {
+    const { identity } = membership;
+    this.#options = options;
+    this.#membership = membership;
+    this.#log = log;
+    this.#lock = lock;
+    this.nodeId = identity.nodeId;
+    this.clusterId = identity.clusterId;
+    this.role = identity.role;
+    this.socketPath = options.socketPath;
+    this.advertised = formatAddress(identity.advertise.host, identity.advertise.port);
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.ended = promise;
+    this.#end = resolve;
+    this.#pool = new ConnectionPool({
+      credentials: () => ({ kind: 'node', ...membership.credentials, expectRole: 'manager' }),
+      handlers: { calls: {}, streams: {}, notifications: {} },
+      clock,
+      random,
+      log,
+    });
+  }
+
+  async start(): Promise<void> {
+    const { identity, credentials, isNew } = this.#membership;
+    const handlers: OpenHandlers = { calls: {}, streams: {}, notifications: {} };
+    this.#server = await RpcServer.listen({
+      ...identity.listen,
+      credentials,
+      handlers,
+      clock,
+      log: this.#log,
+    });
+    if (identity.role === 'manager') await this.#startManager(handlers);
+    if (isNew) await writeIdentity(this.#options.dataDir, identity, credentials);
+    const environment = { path: process.env['PATH'] ?? '', hostname: hostname() };
+    this.#worker = await WorkerSide.create(
+      this.#options,
+      this.#ownManagerFirst(),
+      {
+        clock,
+        random,
+        log: this.#log,
+        connect: (address, extra, signal) => this.#connect(address, extra, signal),
+        onManagers: (peers) => {
+          this.#managers = peers;
+        },
+      },
+      environment,
+    );
+    await this.#worker.start();
+    this.#http = await HttpServer.listen({
+      socketPath: this.#options.socketPath,
+      endpoint: {
+        call: (method, params, signal) => this.#call(method, params, signal),
+        serviceLogs: (params, signal) => this.#requireManager().serviceLogs(params, signal),
+      },
+      log: this.#log,
+    });
+    this.#log.info('node is up', { node: this.nodeId, role: this.role, address: this.advertised });
+  }
+
+  stop(options: { readonly stopTasks?: boolean } = {}): Promise<void> {
+    this.#stopping ??= this.#stop(options.stopTasks === true).finally(() => this.#end(this.#exitCode));
+    return this.#stopping;
+  }
+
+  async #startManager(handlers: OpenHandlers): Promise<void> {
+    const { identity, start } = this.#membership;
+    const self = { id: identity.raftId, nodeId: identity.nodeId, address: this.advertised, voter: true };
+    this.#manager = await Manager.open(
+      { dataDir: this.#options.dataDir, self, start },
+      { pool: this.#pool, clock, random, log: this.#log, onFatal: (error) => this.#fail(error) },
+    );
+    const own = this.#manager.handlers();
+    Object.assign(handlers.calls, own.calls);
+    Object.assign(handlers.streams, own.streams);
+    Object.assign(handlers.notifications, own.notifications);
+  }
+
+  /** The worker of a manager asks its own manager first: it knows the leader. */
+  #ownManagerFirst(): Membership['identity'] {
+    const { identity } = this.#membership;
+    if (identity.role !== 'manager') return identity;
+    return { ...identity, managers: [...new Set([this.advertised, ...identity.managers])] };
+  }
+
+  async #connect(address: string, handlers: RpcHandlers, signal: AbortSignal): Promise<RpcConnection> {
+    const target = parseAddress(address);
+    if (!target.ok) throw new SwarmdError('INVALID_ARGUMENT', target.reason);
+    const credentials = { kind: 'node', ...this.#membership.credentials, expectRole: 'manager' } as const;
+    return await connect({ ...target.value, credentials, handlers, clock, log: this.#log, signal });
+  }
+
+  async #call(method: string, params: unknown, signal: AbortSignal): Promise<unknown> {
+    if (method === 'info') return this.#info();
+    if (method === 'node.leave') return await this.#leave((params as { force?: unknown }).force === true);
+    return await this.#requireManager().call(method, params, signal);
+  }
+
+  #requireManager(): Manager {
+    if (this.#manager !== null) return this.#manager;
+    throw new SwarmdError(
+      'NOT_A_MANAGER',
+      "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Run this command on a manager node",
+      { details: { managers: this.#managers.map((peer) => peer.address) } },
+    );
+  }
+
+  #info(): InfoView {
+    const raft = this.#manager?.status();
+    const leader = raft?.members.find((member) => member.id === raft.leaderId)?.nodeId ?? null;
+    return {
+      nodeId: this.nodeId,
+      role: this.role,
+      clusterId: this.clusterId,
+      version,
+      dataDir: this.#options.dataDir,
+      advertiseAddress: this.advertised,
+      managers: this.#managers.map(({ nodeId, address }) => ({ nodeId, address })),
+      dnsAddress: this.#worker?.dnsAddress ?? '',
+      ...(raft === undefined
+        ? {}
+        : {
+            raft: {
+              role: raft.role,
+              term: raft.term,
+              leaderNodeId: leader,
+              commitIndex: raft.commitIndex,
+              appliedIndex: raft.appliedIndex,
+              members: raft.members.length,
+            },
+          }),
+    };
+  }
+
+  /** Leaves the cluster: tasks are stopped, the folder is emptied, the daemon ends. */
+  async #leave(force: boolean): Promise<null> {
+    const voters = this.#manager?.status().members.filter((member) => member.voter).length ?? 0;
+    if (this.#manager !== null && !force) {
+      throw new SwarmdError(
+        'FAILED_PRECONDITION',
+        voters <= 1
+          ? 'You are attempting to leave the swarm on a node that is participating as a manager. It is the last manager: leaving erases all current state of the swarm. Use --force to ignore this message'
+          : `You are attempting to leave the swarm on a node that is participating as a manager. The quorum changes: ${voters} voters now. Use --force to ignore this message`,
+      );
+    }
+    if (this.#manager !== null && voters > 1) await this.#manager.leaveGroup(AbortSignal.timeout(30_000));
+    // The caller gets its answer before the daemon goes.
+    setImmediate(() => {
+      this.#stopping ??= this.#leaveAndStop().finally(() => this.#end(0));
+    });
+    return null;
+  }
+
+  async #leaveAndStop(): Promise<void> {
+    await this.#worker?.leave();
+    this.#worker = null;
+    await this.#stop(false);
+    await forgetIdentity(this.#options.dataDir);
+  }
+
+  /** The log is lost to this process: end at once rather than answer from a state that may not last. */
+  #fail(error: Error): void {
+    this.#log.error('the daemon ends: its log cannot be written', { error: errorMessage(error) });
+    this.#exitCode = 1;
+    void this.stop();
+  }
+
+  async #stop(stopTasks: boolean): Promise<void> {
+    const steps: [string, () => Promise<void> | undefined][] = [
+      ['http', () => this.#http?.close()],
+      ['worker', () => this.#worker?.stop(stopTasks)],
+      ['manager', () => this.#manager?.stop()],
+      ['connections', () => this.#pool.closeAll()],
+      ['server', () => this.#server?.close()],
+      ['lock', () => this.#lock.release()],
+    ];
+    for (const [part, close] of steps) {
+      try {
+        await close();
+      } catch (error) {
+        this.#log.warn('a part did not end cleanly', { part, error: errorMessage(error) });
+      }
+    }
+  }
+}
