@@ -1,0 +1,138 @@
+/**
+ * swarmd's own API: every method with its parameters and answer. Served over HTTP under /swarmd/v1 and
+ * forwarded between managers over RPC; the CLI uses it through src/http/client.ts.
+ *
+ * Invariants: objects are addressed by id, id prefix or name (`ref`); a change carries the version it was based
+ * on where the caller read one; errors are SwarmdErrors.
+ */
+import type { Cluster, ClusterNode, Config, Network, Secret, Service, Task } from './objects.ts';
+import type { LogRecord } from './wire.ts';
+import type { ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec } from './spec.ts';
+
+/** A node as listed: the object, and what only the asked manager knows. */
+export interface NodeView extends ClusterNode {
+  /** Managers only. */
+  readonly managerStatus?: {
+    readonly leader: boolean;
+    readonly reachable: boolean;
+    readonly address: string;
+  };
+}
+
+/** A service as listed: the object and counts of its tasks. */
+export interface ServiceView extends Service {
+  readonly taskCounts: { readonly running: number; readonly desired: number; readonly completed: number };
+}
+
+export interface ClusterView {
+  readonly id: Cluster['id'];
+  readonly meta: Cluster['meta'];
+  readonly spec: Cluster['spec'];
+  readonly nodes: number;
+  readonly managers: number;
+}
+
+export interface InfoView {
+  readonly nodeId: string;
+  readonly role: 'manager' | 'worker';
+  readonly clusterId: string;
+  readonly version: string;
+  readonly dataDir: string;
+  readonly advertiseAddress: string;
+  /** Managers only. */
+  readonly raft?: {
+    readonly role: string;
+    readonly term: number;
+    readonly leaderNodeId: string | null;
+    readonly commitIndex: number;
+    readonly appliedIndex: number;
+    readonly members: number;
+  };
+  readonly managers: readonly { readonly nodeId: string; readonly address: string }[];
+  readonly dnsAddress: string;
+}
+
+/** A log line with the task it comes from, or a notice about a task that cannot be read. */
+export type ServiceLogRecord =
+  | ({
+      readonly kind: 'line';
+      readonly taskId: string;
+      readonly serviceName: string;
+      readonly slot: number;
+      readonly nodeId: string;
+      readonly hostname: string;
+    } & LogRecord)
+  | { readonly kind: 'notice'; readonly taskId: string; readonly nodeId: string; readonly message: string };
+
+export interface ApiMethods {
+  /** Answered by the asked daemon itself, manager or worker. */
+  info: { params: Record<never, never>; result: InfoView };
+  /** Asks the daemon to leave its cluster and stop. `force` on a manager. */
+  'node.leave': { params: { force: boolean }; result: null };
+
+  'cluster.inspect': { params: Record<never, never>; result: ClusterView };
+  'cluster.tokens': {
+    params: { rotate: 'worker' | 'manager' | null };
+    result: { worker: string; manager: string };
+  };
+
+  'node.list': { params: Record<never, never>; result: NodeView[] };
+  'node.inspect': { params: { ref: string }; result: NodeView };
+  'node.update': { params: { ref: string; version: number; spec: NodeSpec }; result: NodeView };
+  'node.remove': { params: { ref: string; force: boolean }; result: null };
+
+  'service.create': { params: { spec: ServiceSpec }; result: ServiceView };
+  'service.list': { params: { stack: string | null }; result: ServiceView[] };
+  'service.inspect': { params: { ref: string }; result: ServiceView };
+  'service.update': { params: { ref: string; version: number; spec: ServiceSpec }; result: ServiceView };
+  'service.rollback': { params: { ref: string; version: number }; result: ServiceView };
+  'service.remove': { params: { ref: string }; result: null };
+
+  /** `service` and `node` are refs; null: any. `desiredState` filters. */
+  'task.list': {
+    params: { service: string | null; node: string | null; stack: string | null };
+    result: Task[];
+  };
+  'task.inspect': { params: { ref: string }; result: Task };
+
+  'network.create': { params: { spec: NetworkSpec }; result: Network };
+  'network.list': { params: { stack: string | null }; result: Network[] };
+  'network.inspect': { params: { ref: string }; result: Network };
+  'network.remove': { params: { ref: string }; result: null };
+
+  'secret.create': { params: { spec: SecretSpec }; result: Secret };
+  'secret.list': { params: { stack: string | null }; result: Secret[] };
+  'secret.inspect': { params: { ref: string }; result: Secret };
+  'secret.remove': { params: { ref: string }; result: null };
+
+  'config.create': { params: { spec: ConfigSpec }; result: Config };
+  'config.list': { params: { stack: string | null }; result: Config[] };
+  'config.inspect': { params: { ref: string }; result: Config };
+  'config.remove': { params: { ref: string }; result: null };
+}
+
+export type ApiMethod = keyof ApiMethods;
+export type ApiParams<M extends ApiMethod> = ApiMethods[M]['params'];
+export type ApiResult<M extends ApiMethod> = ApiMethods[M]['result'];
+
+/** Parameters of the log stream of a service or one task. */
+export interface ServiceLogsParams {
+  /** Service name or id, or a task id. */
+  readonly ref: string;
+  readonly follow: boolean;
+  readonly tail: number | null;
+  readonly sinceMs: number | null;
+}
+
+/** What the CLI and other programs call. */
+export interface ApiClient {
+  call<M extends ApiMethod>(
+    method: M,
+    params: ApiParams<M>,
+    options: { readonly signal: AbortSignal },
+  ): Promise<ApiResult<M>>;
+  serviceLogs(
+    params: ServiceLogsParams,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<ServiceLogRecord>;
+}
