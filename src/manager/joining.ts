@@ -86,3 +86,28 @@ export async function admitNode(
     labels: {},
   };
 }
+
+/**
+ * Signs a new certificate for a member; any manager can. Throws PERMISSION_DENIED for a node that is none any more.
+ */
+export async function renewCertificate(
+  context: Pick<ApiContext, 'view' | 'nowMs'>,
+  nodeId: string,
+  csrPem: unknown,
+): Promise<string> {
+  const cluster = theCluster(context.view);
+  const node = context.view.get('node', nodeId);
+  if (node === undefined) {
+    throw new SwarmdError(
+      'PERMISSION_DENIED',
+      `node ${nodeId} is not part of the cluster any more; join again`,
+    );
+  }
+  const certificate = await issueNodeCertificate(
+    { certificatePem: cluster.rootCertificatePem, privateKeyPem: cluster.rootKeyPem },
+    { csrPem: String(csrPem), nodeId, role: node.spec.role, clusterId: cluster.id, nowMs: context.nowMs() },
+  );
+  if (!certificate.ok)
+    throw new SwarmdError('INVALID_ARGUMENT', `the renewal is refused: ${certificate.reason}`);
+  return certificate.value;
+}

@@ -21,7 +21,7 @@ import { isLeaderMethod, runMethod } from './api/methods.ts';
 import type { NodeApiContext } from './api/nodes.ts';
 import { serviceLogs } from './api/logs.ts';
 import type { DispatcherServer } from './dispatcher/server.ts';
-import { admitNode } from './joining.ts';
+import { admitNode, renewCertificate } from './joining.ts';
 import { Leadership } from './leadership.ts';
 import { logProposer } from './proposer.ts';
 import type { Action, Proposer } from './state/actions.ts';
@@ -162,6 +162,17 @@ export class Manager {
           requireManager(context);
           const { request, observed } = params as { request: JoinRequest; observed: string };
           return admitNode(this.#apiContext(), request, observed, context.signal);
+        },
+        'node.renew': async (params, context) => {
+          const { peer } = context.connection;
+          if (peer === null)
+            throw new SwarmdError('UNAUTHENTICATED', 'a node certificate is needed to renew it');
+          this.#refuseBlocked(context);
+          return await renewCertificate(
+            this.#apiContext(),
+            peer.nodeId,
+            (params as { csrPem: unknown }).csrPem,
+          );
         },
         'dispatcher.heartbeat': async (params, context) =>
           this.#dispatcher(context).heartbeat(params, context),

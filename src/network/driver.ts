@@ -42,6 +42,8 @@ export interface OverlayDependencies {
   readonly commands: CommandRunner;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Called after a pass that changed something: addresses of the node may have come or gone. */
+  readonly onChange?: () => void;
 }
 
 /** State of one network on the node. */
@@ -230,13 +232,15 @@ export class OverlayNetworks implements TaskNetworkProvider {
     const signal = this.#closing.signal;
     try {
       const observed = await observeNetworks(desired, engine, commands, signal);
-      const failures = await this.#apply(planNetworks(desired, observed));
+      const steps = planNetworks(desired, observed);
+      const failures = await this.#apply(steps);
       const outcomes = new Map(
         desired.networks.map(({ networkId }) => [networkId, failures.get(networkId) ?? null]),
       );
       this.#report(outcomes);
       this.#outcomes = outcomes;
       this.#failure = null;
+      if (steps.length > 0) this.#deps.onChange?.();
       return failures.size === 0;
     } catch (error) {
       if (signal.aborted) return false;

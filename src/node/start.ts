@@ -20,9 +20,10 @@ import { ConnectionPool } from '../rpc/connection-pool.ts';
 import { RpcServer } from '../rpc/server.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
 import { folderError } from './folder-error.ts';
-import { forgetIdentity, writeIdentity } from './identity.ts';
+import { type Credentials, forgetIdentity, writeIdentity } from './identity.ts';
 import { type FolderLock, lockFolder } from './lock.ts';
 import { becomeMember, type Membership } from './membership.ts';
+import { CertificateRenewal } from './renewal.ts';
 import type { NodeOptions, RunningNode, StartMode } from './types.ts';
 import { version } from './version.ts';
 import { WorkerSide } from './worker-side.ts';
@@ -76,6 +77,8 @@ class Daemon implements RunningNode {
   readonly #lock: FolderLock;
   readonly #pool: ConnectionPool;
   readonly #end: (exitCode: number) => void;
+  readonly #renewal: CertificateRenewal;
+  #credentials: Credentials;
   #managers: readonly ManagerPeer[] = [];
   #server: RpcServer | null = null;
   #manager: Manager | null = null;
@@ -98,12 +101,29 @@ class Daemon implements RunningNode {
     const { promise, resolve } = Promise.withResolvers<number>();
     this.ended = promise;
     this.#end = resolve;
+    this.#credentials = membership.credentials;
     this.#pool = new ConnectionPool({
-      credentials: () => ({ kind: 'node', ...membership.credentials, expectRole: 'manager' }),
+      credentials: () => ({ kind: 'node', ...this.#credentials, expectRole: 'manager' }),
       handlers: { calls: {}, streams: {}, notifications: {} },
       clock,
       random,
       log,
+    });
+    this.#renewal = new CertificateRenewal({
+      clock,
+      random,
+      log,
+      current: () => this.#credentials,
+      replace: async (credentials) => {
+        await writeIdentity(options.dataDir, identity, credentials);
+        this.#credentials = credentials;
+        this.#server?.setCredentials(credentials);
+      },
+      managers: () => [
+        ...new Set([...this.#managers.map((peer) => peer.address), ...this.#ownManagerFirst().managers]),
+      ],
+      connect: (address, signal) =>
+        this.#connect(address, { calls: {}, streams: {}, notifications: {} }, signal),
     });
   }
 
@@ -143,6 +163,7 @@ class Daemon implements RunningNode {
       },
       log: this.#log,
     });
+    this.#renewal.start();
     this.#log.info('node is up', { node: this.nodeId, role: this.role, address: this.advertised });
   }
 
@@ -174,7 +195,7 @@ class Daemon implements RunningNode {
   async #connect(address: string, handlers: RpcHandlers, signal: AbortSignal): Promise<RpcConnection> {
     const target = parseAddress(address);
     if (!target.ok) throw new SwarmdError('INVALID_ARGUMENT', target.reason);
-    const credentials = { kind: 'node', ...this.#membership.credentials, expectRole: 'manager' } as const;
+    const credentials = { kind: 'node', ...this.#credentials, expectRole: 'manager' } as const;
     return await connect({ ...target.value, credentials, handlers, clock, log: this.#log, signal });
   }
 
@@ -255,6 +276,7 @@ class Daemon implements RunningNode {
 
   async #stop(stopTasks: boolean): Promise<void> {
     const steps: [string, () => Promise<void> | undefined][] = [
+      ['renewal', () => this.#renewal.stop()],
       ['http', () => this.#http?.close()],
       ['worker', () => this.#worker?.stop(stopTasks)],
       ['manager', () => this.#manager?.stop()],

@@ -11,7 +11,9 @@ import { ok, type Result } from '../base/result.ts';
 import { generatePrivateKey, importKeyPair, signatureAlgorithm } from './key-pair.ts';
 import { certificateNamePattern, type NodeRole, organizationalUnitOf } from './node-certificate.ts';
 import { readSigningRequest } from './signing-request.ts';
-import { x509 } from './x509-library.ts';
+import { loadX509, type X509 } from './x509-library.ts';
+
+type Certificate = InstanceType<X509['X509Certificate']>;
 
 const dayMs = 86_400_000;
 /** Life of a root certificate, milliseconds: 20 years. */
@@ -42,6 +44,7 @@ export async function createCertificateAuthority(options: {
   readonly nowMs: number;
 }): Promise<CertificateAuthority> {
   assertName('cluster', options.clusterId);
+  const x509 = await loadX509();
   const privateKeyPem = await generatePrivateKey();
   const keys = await importKeyPair(privateKeyPem);
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
@@ -72,7 +75,8 @@ export async function issueNodeCertificate(
   assertName('cluster', request.clusterId);
   const publicKey = await readSigningRequest(request.csrPem);
   if (!publicKey.ok) return publicKey;
-  const root = readRoot(authority.certificatePem);
+  const x509 = await loadX509();
+  const root = readRoot(x509, authority.certificatePem);
   const signingKeys = await importKeyPair(authority.privateKeyPem);
   const notAfterMs = Math.min(request.nowMs + nodeCertificateLifeMs, root.notAfter.getTime());
   const certificate = await x509.X509CertificateGenerator.create({
@@ -103,7 +107,7 @@ export async function issueNodeCertificate(
   return ok(pemOf(certificate));
 }
 
-function readRoot(certificatePem: string): x509.X509Certificate {
+function readRoot(x509: X509, certificatePem: string): Certificate {
   try {
     return new x509.X509Certificate(certificatePem);
   } catch (cause) {
@@ -124,7 +128,7 @@ function createSerialNumber(): string {
   return bytes.toString('hex');
 }
 
-function pemOf(certificate: x509.X509Certificate): string {
+function pemOf(certificate: Certificate): string {
   return `${certificate.toString('pem').trimEnd()}\n`;
 }
 

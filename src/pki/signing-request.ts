@@ -7,13 +7,17 @@
 import { errorMessage } from '../base/errors.ts';
 import { ok, type Result, refuse } from '../base/result.ts';
 import { importKeyPair, signatureAlgorithm } from './key-pair.ts';
-import { x509 } from './x509-library.ts';
+import { loadX509, type X509 } from './x509-library.ts';
+
+/** The public key in a request, as the library takes it. */
+export type RequestedKey = InstanceType<X509['PublicKey']>;
 
 /** Characters of PEM text a request may have; a P-256 request has about 400. */
 export const signingRequestCharactersMax = 8192;
 
 /** Makes a request in PEM for the key; `privateKeyPem` is PKCS#8 and stays with the caller. */
 export async function createSigningRequest(privateKeyPem: string): Promise<string> {
+  const x509 = await loadX509();
   const keys = await importKeyPair(privateKeyPem);
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: [{ CN: ['swarmd node'] }],
@@ -24,10 +28,11 @@ export async function createSigningRequest(privateKeyPem: string): Promise<strin
 }
 
 /** The P-256 public key in a request from a peer, or what is wrong with the request. */
-export async function readSigningRequest(csrPem: string): Promise<Result<x509.PublicKey>> {
+export async function readSigningRequest(csrPem: string): Promise<Result<RequestedKey>> {
   if (csrPem.length > signingRequestCharactersMax) {
     return refuse(`the certificate request is longer than ${signingRequestCharactersMax} characters`);
   }
+  const x509 = await loadX509();
   try {
     const request = new x509.Pkcs10CertificateRequest(csrPem);
     const { name, namedCurve } = request.publicKey.algorithm as { name?: string; namedCurve?: string };

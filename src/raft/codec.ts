@@ -9,7 +9,9 @@
  */
 import { crc32 } from 'node:zlib';
 import { ByteReader, ByteWriter, Malformed, U48_BYTES } from './bytes.ts';
+import { decodeConfigChange } from './core/config-codec.ts';
 import { type Entry, type Message, message, type WireMessageType } from './core/types.ts';
+import { type Contact, encodeContacts, parseContacts } from './members.ts';
 import { readSnapshot, snapshotBytes, writeSnapshot } from './snapshot-codec.ts';
 
 /** Chunks of a snapshot's state on their way to a follower. */
@@ -30,8 +32,15 @@ export interface SnapshotAck {
   readonly next: number;
 }
 
+/** How to reach members, for a peer that cannot know it from its own log yet. */
+export interface ContactList {
+  readonly to: number;
+  readonly contacts: readonly Contact[];
+}
+
 /** One decoded frame. */
 export type Frame =
+  | { readonly kind: 'contacts'; readonly list: ContactList }
   | { readonly kind: 'message'; readonly message: Message }
   | { readonly kind: 'snapshot-chunk'; readonly chunk: SnapshotChunk }
   | { readonly kind: 'snapshot-ack'; readonly ack: SnapshotAck };
@@ -39,6 +48,7 @@ export type Frame =
 const MESSAGE_FRAME = 1;
 const CHUNK_FRAME = 2;
 const ACK_FRAME = 3;
+const CONTACTS_FRAME = 4;
 
 const wireTypes: readonly WireMessageType[] = [
   'propose',
@@ -133,9 +143,17 @@ function readEntries(reader: ByteReader, type: WireMessageType, previousIndex: n
     const term = reader.u48();
     if (term < lastTerm || term > maxTerm) throw new Malformed();
     lastTerm = term;
-    entries.push({ term, index: first + i, kind, data: reader.raw(reader.u32()) });
+    const data = reader.raw(reader.u32());
+    if (kind === 'config' && !isConfigChange(data)) throw new Malformed();
+    entries.push({ term, index: first + i, kind, data });
   }
   return entries;
+}
+
+/** Whether every member could apply this entry; one that cannot would end all of them. */
+function isConfigChange(data: Uint8Array): boolean {
+  const change = decodeConfigChange(data);
+  return change !== null && (change.context.length === 0 || parseContacts(change.context) !== null);
 }
 
 /** Encodes a message; only wire types may be given. */
@@ -169,6 +187,17 @@ export function encodeAck(ack: SnapshotAck): Uint8Array {
   return writer.bytes;
 }
 
+/** Encodes a list of contacts. */
+export function encodeContactList(list: ContactList): Uint8Array {
+  const contacts = encodeContacts(list.contacts);
+  const writer = new ByteWriter(1 + U48_BYTES + 4 + contacts.length);
+  writer.u8(CONTACTS_FRAME);
+  writer.u48(list.to);
+  writer.u32(contacts.length);
+  writer.raw(contacts);
+  return writer.bytes;
+}
+
 /** Decodes a frame; null when it is malformed. */
 export function decodeFrame(bytes: Uint8Array): Frame | null {
   try {
@@ -187,6 +216,12 @@ function readFrame(reader: ByteReader): Frame {
   if (kind === ACK_FRAME) {
     const [from, to, index, term] = [reader.u48(), reader.u48(), reader.u48(), reader.u48()];
     return { kind: 'snapshot-ack', ack: { from, to, index, term, next: reader.u32() } };
+  }
+  if (kind === CONTACTS_FRAME) {
+    const to = reader.u48();
+    const contacts = parseContacts(reader.raw(reader.u32()));
+    if (contacts === null) throw new Malformed();
+    return { kind: 'contacts', list: { to, contacts } };
   }
   if (kind !== CHUNK_FRAME) throw new Malformed();
   const carried = readMessage(reader);

@@ -11,10 +11,10 @@
 import { assert } from '../base/assert.ts';
 import { SwarmdError, toSwarmdError } from '../base/errors.ts';
 import type { Timer } from '../base/clock.ts';
-import { decodeFrame, encodeMessage } from './codec.ts';
+import { decodeFrame, encodeContactList, encodeMessage } from './codec.ts';
 import { Conditions } from './conditions.ts';
 import { coreDefaults } from './core/config.ts';
-import { decodeConfigChange } from './core/config-codec.ts';
+import { configChangeOf } from './core/config-codec.ts';
 import type { ConfigChange } from './core/membership.ts';
 import { RaftCore, type Ready } from './core/node.ts';
 import { StableLog } from './core/stable-log.ts';
@@ -170,6 +170,8 @@ export class RaftNode {
     this.#guard(() => {
       if (frame.kind === 'snapshot-ack') {
         if (frame.ack.to === this.#options.memberId) this.#sender.onAck(frame.ack);
+      } else if (frame.kind === 'contacts') {
+        if (frame.list.to === this.#options.memberId) this.#members.learn(frame.list.contacts);
       } else if (frame.kind === 'snapshot-chunk') {
         this.#onChunk(frame.chunk);
       } else if (frame.message.to === this.#options.memberId && frame.message.type !== 'snapshot') {
@@ -303,15 +305,28 @@ export class RaftNode {
       this.#sender.start(sent);
       return;
     }
-    const frames = outbox.get(sent.to);
-    if (frames === undefined) outbox.set(sent.to, [encodeMessage(sent)]);
-    else frames.push(encodeMessage(sent));
+    let frames = outbox.get(sent.to);
+    if (frames === undefined) {
+      frames = this.#needsContacts(sent) ? [this.#contactList(sent.to)] : [];
+      outbox.set(sent.to, frames);
+    }
+    frames.push(encodeMessage(sent));
+  }
+
+  /** Whether the receiver may not know how to answer: a joiner, or a voter that lacks a change of the group. */
+  #needsContacts(sent: Message): boolean {
+    if (sent.type === 'vote' || sent.type === 'pre-vote') return true;
+    const { role, tracker } = this.#core.state;
+    return role === 'leader' && tracker.progress.get(sent.to)?.match === 0;
+  }
+
+  #contactList(to: number): Uint8Array {
+    return encodeContactList({ to, contacts: this.#members.list });
   }
 
   #transmit(to: number, frames: readonly Uint8Array[]): void {
     const member = this.#members.contact(to);
-    // Without an address (a joiner that knows nobody yet) only the transport may know how to answer.
-    this.#deps.transport.send(member ?? { id: to, nodeId: '', address: '', voter: false }, frames);
+    if (member !== null) this.#deps.transport.send(member, frames);
   }
 
   /** Delivers what waited for durability: to the core itself, and to peers. */
@@ -338,7 +353,7 @@ export class RaftNode {
       // An empty entry is the mark of a new leader, or a refused configuration change.
       return entry.data.length === 0 ? undefined : this.#deps.stateMachine.apply(entry.index, entry.data);
     }
-    const change = decodeConfigChange(entry.data);
+    const change = configChangeOf(entry.data);
     this.#members.apply(change, this.#core.applyConfigChange(change));
     return undefined;
   }
@@ -414,7 +429,6 @@ export class RaftNode {
     const { message } = chunk;
     const { state } = this.#core;
     if (message.to !== this.#options.memberId || message.snapshot === null || message.term < state.term) return;
-    // Also a chunk is news from the leader: without this, a long transfer would end in an election.
     const wanted = message.snapshot.index > state.log.committed;
     const whole = this.#receiver.onChunk(chunk, wanted);
     if (whole === null) return;

@@ -55,6 +55,7 @@ type Operation =
 /** Keys removed in one batch: a removal must not hold up the writes of the log for long. */
 const REMOVALS_A_BATCH = 500;
 const READ_AHEAD = 1000;
+const READ_AHEAD_BYTES = 4 * 1024 * 1024;
 /** Chunks of a snapshot written in one batch. */
 const CHUNKS_A_BATCH = 4;
 
@@ -116,8 +117,7 @@ export class LevelStorage implements RaftStorage {
       if (snapshot.index <= (this.#snapshot?.snapshot.index ?? 0)) return;
       const record = await this.#writeChunks(snapshot, state, compacted);
       await this.#write([{ type: 'put', key: SNAPSHOT_KEY, value: encodeSnapshotRecord(record) }]);
-      this.#snapshot = record;
-      await this.#removeLeftovers();
+      await this.#replaceSnapshot(record);
     });
   }
 
@@ -133,10 +133,9 @@ export class LevelStorage implements RaftStorage {
         flip.push({ type: 'del', key: entryKey(index) });
       }
       await this.#write(flip);
-      this.#snapshot = record;
       this.#hardState = hardState;
       this.#lastIndex = snapshot.index;
-      await this.#removeLeftovers();
+      await this.#replaceSnapshot(record);
     });
   }
 
@@ -229,7 +228,7 @@ export class LevelStorage implements RaftStorage {
     const entries: Entry[] = [];
     const beyond: number[] = [];
     let term = compactedTerm;
-    const iterator = this.#db.iterator(entriesFrom(compactedIndex + 1));
+    const iterator = this.#db.iterator({ ...entriesFrom(compactedIndex + 1), highWaterMarkBytes: READ_AHEAD_BYTES } as object);
     try {
       for (;;) {
         const page = await iterator.nextv(READ_AHEAD);
@@ -256,7 +255,7 @@ export class LevelStorage implements RaftStorage {
     }
     const found = compactedIndex + entries.length;
     if (found < lastIndex) throw damaged(this.#folder, `entry ${found + 1} is missing`);
-    await this.#write(beyond.map((index) => ({ type: 'del', key: entryKey(index) })));
+    await this.#remove(beyond.map(entryKey));
     return entries;
   }
 
@@ -312,17 +311,39 @@ export class LevelStorage implements RaftStorage {
     return { snapshot, id, chunks, bytes: state.length, compactedIndex, compactedTerm };
   }
 
-  /** Removes entries before the beginning of the log, and chunks that no record names (a crash left them). */
+  /** Makes `record` the snapshot, and removes what it made superfluous. */
+  async #replaceSnapshot(record: SnapshotRecord): Promise<void> {
+    const old = this.#snapshot;
+    this.#snapshot = record;
+    const keys: Uint8Array[] = [];
+    for (let chunk = 0; chunk < (old?.chunks ?? 0); chunk++) keys.push(chunkKey(old?.id ?? 0, chunk));
+    for (let index = (old?.compactedIndex ?? 0) + 1; index <= record.compactedIndex; index++) {
+      keys.push(entryKey(index));
+    }
+    for (let first = 0; first < keys.length; first += REMOVALS_A_BATCH) {
+      await this.#remove(keys.slice(first, first + REMOVALS_A_BATCH));
+    }
+  }
+
+  /** Removes what a crash left: entries before the beginning of the log, chunks that no record names. */
   async #removeLeftovers(): Promise<void> {
     const first = (this.#snapshot?.compactedIndex ?? 0) + 1;
-    const ranges = [entriesBefore(first), ...otherChunks(this.#snapshot?.id ?? 0)];
-    for (const range of ranges) {
-      for (;;) {
-        const keys = await this.#db.keys({ ...range, limit: REMOVALS_A_BATCH }).all();
-        if (keys.length === 0) break;
-        await this.#write(keys.map((key) => ({ type: 'del', key })));
+    for (const range of [entriesBefore(first), ...otherChunks(this.#snapshot?.id ?? 0)]) {
+      const keys = this.#db.keys(range);
+      try {
+        for (;;) {
+          const page = await keys.nextv(REMOVALS_A_BATCH);
+          if (page.length === 0) break;
+          await this.#remove(page);
+        }
+      } finally {
+        await keys.close();
       }
     }
+  }
+
+  #remove(keys: readonly Uint8Array[]): Promise<void> {
+    return this.#write(keys.map((key) => ({ type: 'del', key })));
   }
 
   async #write(operations: readonly Operation[]): Promise<void> {

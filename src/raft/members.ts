@@ -9,7 +9,8 @@ import type { ConfigChange } from './core/membership.ts';
 import type { ConfigState } from './core/types.ts';
 import type { RaftMember } from './types.ts';
 
-type Contact = Pick<RaftMember, 'id' | 'nodeId' | 'address'>;
+/** How to reach a member. */
+export type Contact = Pick<RaftMember, 'id' | 'nodeId' | 'address'>;
 
 const MEMBER_ID_MAX = 2 ** 48 - 1;
 
@@ -24,26 +25,31 @@ export function encodeContacts(contacts: readonly Contact[]): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(rows));
 }
 
-/** Decodes what {@link encodeContacts} wrote; CORRUPT otherwise. */
-export function decodeContacts(bytes: Uint8Array): readonly Contact[] {
-  if (bytes.length === 0) return [];
+/** Decodes what {@link encodeContacts} wrote; null when it is something else. */
+export function parseContacts(bytes: Uint8Array): readonly Contact[] | null {
   try {
     const rows = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as unknown;
-    if (Array.isArray(rows) && rows.every(isContact)) return rows;
-  } catch (error) {
-    throw corrupt(error);
+    return Array.isArray(rows) && rows.every(isContact) ? rows : null;
+  } catch {
+    return null;
   }
-  throw corrupt(undefined);
+}
+
+/** Decodes stored contacts; CORRUPT when that cannot be done. */
+export function decodeContacts(bytes: Uint8Array): readonly Contact[] {
+  if (bytes.length === 0) return [];
+  const contacts = parseContacts(bytes);
+  if (contacts !== null) return contacts;
+  throw new SwarmdError(
+    'CORRUPT',
+    'the member list in the raft log cannot be read; remove this manager from the cluster and join again',
+  );
 }
 
 function isContact(row: unknown): row is Contact {
   if (typeof row !== 'object' || row === null) return false;
   const { id, nodeId, address } = row as Record<string, unknown>;
   return isMemberId(id) && typeof nodeId === 'string' && typeof address === 'string';
-}
-
-function corrupt(cause: unknown): SwarmdError {
-  return new SwarmdError('CORRUPT', 'the member list in the raft log cannot be read; rejoin this node', { cause });
 }
 
 /** The members and how to reach them. */
@@ -71,6 +77,13 @@ export class MemberTable {
   contact(id: number): RaftMember | null {
     const contact = this.#contacts.get(id);
     return contact === undefined ? null : (this.get(id) ?? { ...contact, voter: false });
+  }
+
+  /** Notes how to reach members that the log did not name yet; what the log says is never overruled. */
+  learn(contacts: readonly Contact[]): void {
+    for (const contact of contacts) {
+      if (!this.#contacts.has(contact.id)) this.#contacts.set(contact.id, contact);
+    }
   }
 
   /** Takes a change that was applied, and the configuration it led to. */

@@ -4,15 +4,19 @@
  * Invariants: every proposal is answered exactly once; one that entered the log is never answered "refused"
  * unless another entry took its place; the queue is bounded in number and bytes.
  */
+import { AbortWatch } from './abort-watch.ts';
+import { EMPTY_BYTES } from './core/types.ts';
 import type { ProposeOutcome, RefusalReason } from './types.ts';
 
 /** One proposal and who waits for it. */
 interface Proposal {
   readonly data: Uint8Array;
-  readonly settle: (outcome: ProposeOutcome) => void;
+  readonly signal: AbortSignal | null;
+  readonly resolve: (outcome: ProposeOutcome) => void;
   settled: boolean;
 }
 
+const GAVE_UP = 'the caller gave up';
 /** Queued proposals; more are refused as busy. */
 const QUEUE_MAX = 16_384;
 const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
@@ -23,6 +27,9 @@ const BATCH_BYTES_MAX = 1024 * 1024;
 export class Proposals {
   #queue: Proposal[] = [];
   #queuedBytes = 0;
+  readonly #aborts = new AbortWatch<Proposal>((proposal) => {
+    this.#settle(proposal, { kind: 'unknown', reason: GAVE_UP });
+  });
   readonly #inFlight = new Map<number, { readonly term: number; readonly proposal: Proposal }>();
 
   get queued(): number {
@@ -34,21 +41,10 @@ export class Proposals {
     if (this.#queue.length >= QUEUE_MAX || this.#queuedBytes + data.length > QUEUE_BYTES_MAX) {
       return Promise.resolve({ kind: 'refused', reason: 'busy', leaderId });
     }
+    if (signal.aborted) return Promise.resolve({ kind: 'unknown', reason: GAVE_UP });
     return new Promise((resolve) => {
-      const onAbort = (): void => settle(proposal, { kind: 'unknown', reason: 'the caller gave up' });
-      const proposal: Proposal = {
-        data,
-        settled: false,
-        settle: (outcome) => {
-          signal.removeEventListener('abort', onAbort);
-          resolve(outcome);
-        },
-      };
-      if (signal.aborted) {
-        onAbort();
-        return;
-      }
-      signal.addEventListener('abort', onAbort, { once: true });
+      const proposal: Proposal = { data, signal, resolve, settled: false };
+      this.#aborts.add(signal, proposal);
       this.#queue.push(proposal);
       this.#queuedBytes += data.length;
     });
@@ -72,7 +68,7 @@ export class Proposals {
       start = end;
       if (!propose(batch.map((proposal) => proposal.data))) {
         const { reason, leaderId } = refusal();
-        for (const proposal of batch) settle(proposal, { kind: 'refused', reason, leaderId });
+        for (const proposal of batch) this.#settle(proposal, { kind: 'refused', reason, leaderId });
         continue;
       }
       const { term, lastIndex } = place();
@@ -84,7 +80,7 @@ export class Proposals {
   /** Follows an entry that is in the log already; resolves when it is applied, or its fate is unknown. */
   track(index: number, term: number): Promise<ProposeOutcome> {
     return new Promise((resolve) => {
-      const proposal: Proposal = { data: new Uint8Array(0), settled: false, settle: resolve };
+      const proposal: Proposal = { data: EMPTY_BYTES, signal: null, resolve, settled: false };
       this.#inFlight.set(index, { term, proposal });
     });
   }
@@ -98,7 +94,7 @@ export class Proposals {
       waiting.term === term
         ? { kind: 'committed', index, result }
         : { kind: 'refused', reason: 'not-leader', leaderId: null };
-    settle(waiting.proposal, outcome);
+    this.#settle(waiting.proposal, outcome);
   }
 
   /** Answers everything queued. */
@@ -106,14 +102,21 @@ export class Proposals {
     const queue = this.#queue;
     this.#queue = [];
     this.#queuedBytes = 0;
-    for (const proposal of queue) settle(proposal, { kind: 'refused', reason, leaderId });
+    for (const proposal of queue) this.#settle(proposal, { kind: 'refused', reason, leaderId });
   }
 
   /** Answers everything in flight: nobody here will learn what becomes of it. */
   abandon(reason: string): void {
     const waiting = [...this.#inFlight.values()];
     this.#inFlight.clear();
-    for (const { proposal } of waiting) settle(proposal, { kind: 'unknown', reason });
+    for (const { proposal } of waiting) this.#settle(proposal, { kind: 'unknown', reason });
+  }
+
+  #settle(proposal: Proposal, outcome: ProposeOutcome): void {
+    if (proposal.settled) return;
+    proposal.settled = true;
+    if (proposal.signal !== null) this.#aborts.remove(proposal.signal, proposal);
+    proposal.resolve(outcome);
   }
 }
 
@@ -126,10 +129,4 @@ function batchEnd(queue: readonly Proposal[], start: number): number {
     end++;
   }
   return end;
-}
-
-function settle(proposal: Proposal, outcome: ProposeOutcome): void {
-  if (proposal.settled) return;
-  proposal.settled = true;
-  proposal.settle(outcome);
 }

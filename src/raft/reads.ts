@@ -5,9 +5,11 @@
  * every read is answered once, with an index or an error.
  */
 import { SwarmdError } from '../base/errors.ts';
-import { type Random } from '../base/random.ts';
+import type { Random } from '../base/random.ts';
+import { AbortWatch } from './abort-watch.ts';
 
 interface Read {
+  readonly signal: AbortSignal;
   readonly resolve: (index: number) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -30,6 +32,8 @@ export class Reads {
   readonly #batches = new Map<number, Batch>();
   #waiting: { readonly index: number; readonly read: Read }[] = [];
   #context: number;
+  /** An aborted read stays in its batch; answering it again does nothing. */
+  readonly #aborts = new AbortWatch<Read>((read, reason) => read.reject(reason));
 
   constructor(random: Random) {
     // 48 random bits, then counting: no other member, nor this one before a restart, is likely near.
@@ -38,24 +42,11 @@ export class Reads {
 
   /** Queues a read; rejects with the signal's reason when it aborts first. */
   enqueue(signal: AbortSignal): Promise<number> {
+    if (signal.aborted) return Promise.reject(signal.reason as Error);
     return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(signal.reason as Error);
-        return;
-      }
-      const onAbort = (): void => reject(signal.reason as Error);
-      signal.addEventListener('abort', onAbort, { once: true });
-      const done = (): void => signal.removeEventListener('abort', onAbort);
-      this.#queue.push({
-        resolve: (index) => {
-          done();
-          resolve(index);
-        },
-        reject: (error) => {
-          done();
-          reject(error as Error);
-        },
-      });
+      const read: Read = { signal, resolve, reject };
+      this.#aborts.add(signal, read);
+      this.#queue.push(read);
     });
   }
 
@@ -84,7 +75,7 @@ export class Reads {
     const still = this.#waiting.filter(({ index }) => index > applied);
     const ready = this.#waiting.filter(({ index }) => index <= applied);
     this.#waiting = still;
-    for (const { index, read } of ready) read.resolve(index);
+    for (const { index, read } of ready) this.#resolve(read, index);
   }
 
   /** Counts a tick; batches unanswered for `maxTicks` are queued again (their message may be lost). */
@@ -107,7 +98,7 @@ export class Reads {
     for (const batch of this.#batches.values()) reads.push(...batch.reads);
     this.#queue = [];
     this.#batches.clear();
-    for (const read of reads) read.reject(error);
+    for (const read of reads) this.#reject(read, error);
   }
 
   /** Rejects everything. */
@@ -115,6 +106,16 @@ export class Reads {
     this.rejectUnconfirmed(error);
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const { read } of waiting) read.reject(error);
+    for (const { read } of waiting) this.#reject(read, error);
+  }
+
+  #resolve(read: Read, index: number): void {
+    this.#aborts.remove(read.signal, read);
+    read.resolve(index);
+  }
+
+  #reject(read: Read, error: unknown): void {
+    this.#aborts.remove(read.signal, read);
+    read.reject(error as Error);
   }
 }

@@ -39,7 +39,8 @@ export interface ConnectOptions {
 
 /**
  * Connects to a node. Rejects with UNAVAILABLE (cannot be reached), UNAUTHENTICATED (one side does not
- * believe the other), INVALID_ARGUMENT (own credentials unusable) or CANCELLED.
+ * believe the other), PERMISSION_DENIED (believed, but not let in), INVALID_ARGUMENT (own credentials
+ * unusable) or CANCELLED.
  */
 export async function connect(options: ConnectOptions): Promise<RpcConnection> {
   const { host, port, clock, signal } = options;
@@ -174,6 +175,7 @@ function readRefusal(response: IncomingMessage): Promise<string> {
 function refused(address: string, status: number, text: string): SwarmdError {
   const message = `the node at ${address} refused this node: ${text === '' ? `HTTP status ${status}` : text}`;
   if (status === 401) return new SwarmdError('UNAUTHENTICATED', message, { details: { address } });
+  if (status === 403) return new SwarmdError('PERMISSION_DENIED', message, { details: { address } });
   return new SwarmdError('UNAVAILABLE', message, { details: { address, status } });
 }
 

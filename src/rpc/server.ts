@@ -19,6 +19,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import type { Clock, Timer } from '../base/clock.ts';
 import { errorMessage, SwarmdError, systemErrorCode } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import type { Result } from '../base/result.ts';
 import { describeCertificateRefusal, verifyNodeCertificate } from '../pki/node-certificate.ts';
 import { formatAddress, type HostPort } from './address.ts';
 import { rpcPath } from './client.ts';
@@ -43,6 +44,8 @@ export interface ListenOptions {
   readonly handlers: RpcHandlers;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Whether to let a member in, or why not (a removed node): it is told, as PERMISSION_DENIED. */
+  readonly admit?: (peer: PeerIdentity) => Result<PeerIdentity>;
   /** Called for each connection before anything it sent is served. */
   readonly onConnection?: (connection: RpcConnection) => void;
   readonly limits?: Partial<RpcLimits>;
@@ -178,6 +181,8 @@ export class RpcServer {
       return refuseClient(404, `this node speaks only ${rpcPath}; run the same version on both`);
     const peer = verifyClient(socket, this.#rootPem, this.#options.clock.nowMs());
     if (!peer.ok) return refuseClient(401, peer.reason);
+    const admitted = peer.value === null ? null : this.#options.admit?.(peer.value);
+    if (admitted?.ok === false) return refuseClient(403, admitted.reason);
     const sockets = peer.value === null ? this.#joiners : this.#members;
     sockets.handleUpgrade(request, socket, head, (webSocket) => this.#onOpen(webSocket, socket, peer.value));
   }

@@ -1,7 +1,7 @@
 /**
  * Consensus objects as text, in the words of etcd's test scripts.
  */
-import { decodeConfigChange } from '../../src/raft/core/config-codec.ts';
+import { configChangeOf } from '../../src/raft/core/config-codec.ts';
 import type { ConfigChangeStep } from '../../src/raft/core/membership.ts';
 import type { Ready } from '../../src/raft/core/node.ts';
 import { isPaused, type Progress } from '../../src/raft/core/progress.ts';
@@ -82,7 +82,7 @@ export function parseSteps(text: string): ConfigChangeStep[] {
 export function describeEntry(entry: Entry): string {
   const place = `${entry.term}/${entry.index}`;
   if (entry.kind === 'normal') return `${place} EntryNormal ${JSON.stringify(new TextDecoder().decode(entry.data))}`;
-  const change = decodeConfigChange(entry.data);
+  const change = configChangeOf(entry.data);
   const name = change.context[0] === V1_MARK ? 'EntryConfChange' : 'EntryConfChangeV2';
   const steps = change.steps.map((step) => `${stepLetters[step.kind]}${step.id}`);
   return [place, name, ...steps].join(' ');

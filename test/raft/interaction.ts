@@ -4,7 +4,7 @@
 import { assert, assertDefined } from '../../src/base/assert.ts';
 import { seededRandom } from '../../src/base/random.ts';
 import { type CoreConfig, coreDefaults } from '../../src/raft/core/config.ts';
-import { decodeConfigChange } from '../../src/raft/core/config-codec.ts';
+import { configChangeOf } from '../../src/raft/core/config-codec.ts';
 import type { ConfigChange } from '../../src/raft/core/membership.ts';
 import { RaftCore } from '../../src/raft/core/node.ts';
 import { type LogReader, StableLog } from '../../src/raft/core/stable-log.ts';
@@ -299,7 +299,7 @@ export class ScriptedCluster {
     for (const entry of entries) {
       const last = assertDefined(node.history.at(-1), 'a node has a state');
       const isChange = entry.kind === 'config';
-      const config = isChange ? node.core.applyConfigChange(decodeConfigChange(entry.data)) : last.config;
+      const config = isChange ? node.core.applyConfigChange(configChangeOf(entry.data)) : last.config;
       const data = isChange ? last.data : new Uint8Array([...last.data, ...entry.data]);
       node.history.push({ index: entry.index, term: entry.term, config, data });
     }

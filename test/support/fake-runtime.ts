@@ -12,7 +12,16 @@ import type { RuntimeKind } from '../../src/model/spec.ts';
 import type { LogRecord, LogRequest } from '../../src/model/wire.ts';
 import type { Runtime, RuntimeTaskState, TaskSetup } from '../../src/worker/types.ts';
 
-export type FakeCall = 'prepare' | 'create' | 'start' | 'stop' | 'remove' | 'inspect' | 'list' | 'logs' | 'describe';
+export type FakeCall =
+  | 'prepare'
+  | 'create'
+  | 'start'
+  | 'stop'
+  | 'remove'
+  | 'inspect'
+  | 'list'
+  | 'logs'
+  | 'describe';
 
 interface FakeTask {
   readonly task: Task;
@@ -96,7 +105,9 @@ export class FakeRuntime implements Runtime {
 
   /** Ids of what is held, by phase. */
   held(phase?: RuntimeTaskState['phase']): TaskId[] {
-    return [...this.#tasks].flatMap(([id, held]) => (phase === undefined || held.phase === phase ? [id] : []));
+    return [...this.#tasks].flatMap(([id, held]) =>
+      phase === undefined || held.phase === phase ? [id] : [],
+    );
   }
 
   /** How often a task was started. */

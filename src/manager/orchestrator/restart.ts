@@ -8,6 +8,8 @@
  * 3. The restarts of a slot travel from task to replacement (`restarts`), so neither the reaper nor a new leader
  *    loses count. A move off a drained or lost node is no restart and does not count.
  * 4. `finished` is decided once, when the task ends, and never reconsidered.
+ * 5. A replacement that dies before its own delay is over is replaced when it is over, so that a task that cannot
+ *    even be prepared is not tried again and again at full speed.
  */
 import { STOP_WAIT_MS, WINDOW_RESTARTS_MAX } from '../../model/defaults.ts';
 import type { ClusterNode, RestartHistory, Service, Task } from '../../model/objects.ts';
@@ -31,9 +33,18 @@ export function restartCause(task: Task, node: ClusterNode | undefined): Restart
   return isDrained(node) ? 'node-drained' : null;
 }
 
-/** When the task ended, by the leader's clock. */
+/** When the task ended, by the leader's clock; for one that was not to start yet, when it would have. */
 function endedAt(task: Task): number {
-  return task.meta.updatedAt;
+  const { updatedAt } = task.meta;
+  if (task.desiredState !== 'ready' || task.delayedStart === undefined) return updatedAt;
+  return Math.max(updatedAt, task.delayedStart.notBefore);
+}
+
+/** Whether the task died while its start was still delayed. */
+function isStillDelayed(task: Task, nowMs: number): boolean {
+  if (task.desiredState !== 'ready' || task.delayedStart === undefined) return false;
+  const { createdAt } = task.meta;
+  return !isDue(createdAt, task.delayedStart.notBefore - createdAt, nowMs);
 }
 
 /** Restarts that count against the policy of a task that just ended. */
@@ -69,27 +80,39 @@ function historyAfter(service: Service, task: Task, cause: RestartCause): Restar
   return { count: (past?.count ?? 0) + 1, times: kept.slice(-limit) };
 }
 
+/** Whether the replacement need not wait for the delay of its policy: its place has changed anyway. */
+function isNodeGone(task: Task, node: ClusterNode | undefined): boolean {
+  return task.nodeId !== '' && (isLost(node) || isDrained(node));
+}
+
+/**
+ * The task a replacement waits for: the one it replaces, or the one that one was waiting for, if it never started
+ * and that one still runs. Null when there is nothing to wait for.
+ */
+function predecessor(view: StateView, task: Task): Task | null {
+  const earlierId = task.desiredState === 'ready' ? task.delayedStart?.afterTask : undefined;
+  const before = earlierId === undefined ? undefined : view.get('task', earlierId);
+  if (!isOutOfTheWay(view, before)) return before as Task;
+  return isOutOfTheWay(view, task) ? null : task;
+}
+
 /** The replacement of a task: it waits for the delay and for the old one to stop, or wants to run at once. */
-function replacement(
-  service: Service,
-  task: Task,
-  cause: RestartCause,
-  node: ClusterNode | undefined,
-  context: PlanContext,
-): Task {
-  const { nowMs } = context;
-  const nodeGone = task.nodeId !== '' && (isLost(node) || isDrained(node));
-  const delayMs = cause === 'ended' && !nodeGone ? task.spec.restart.delayMs : 0;
-  const waits = cause === 'ended' ? !isDue(endedAt(task), delayMs, nowMs) : cause === 'node-drained';
+function replacement(draft: Draft, view: StateView, service: Service, task: Task, cause: RestartCause): Task {
+  const { context } = draft;
+  const node = task.nodeId === '' ? undefined : view.get('node', task.nodeId);
+  const delayed = cause === 'ended' && !isNodeGone(task, node);
+  const notBefore = delayed ? endedAt(task) + task.spec.restart.delayMs : context.nowMs;
+  const before = predecessor(view, task);
+  const waits =
+    before !== null || (delayed && !isDue(endedAt(task), task.spec.restart.delayMs, context.nowMs));
   const restarts = historyAfter(service, task, cause);
-  const notBefore = cause === 'ended' ? endedAt(task) + delayMs : nowMs;
   return newTask(
     service,
     {
       slot: task.slot,
       nodeId: isGlobal(service) ? task.nodeId : '',
       desiredState: waits ? 'ready' : runningState(service),
-      ...(waits ? { delayedStart: { notBefore, afterTask: task.id } } : {}),
+      ...(waits ? { delayedStart: { notBefore, afterTask: before?.id ?? task.id } } : {}),
       ...(restarts === undefined ? {} : { restarts }),
     },
     context,
@@ -124,7 +147,11 @@ export function superviseSlot(
       patchTask(draft, task, { desiredState: 'shutdown', finished: true });
       return;
     }
-    createTask(draft, replacement(service, task, cause, node, draft.context));
+    if (cause === 'ended' && !isNodeGone(task, node) && isStillDelayed(task, draft.context.nowMs)) {
+      wakeBy(draft, task.delayedStart?.notBefore ?? draft.context.nowMs);
+      return;
+    }
+    createTask(draft, replacement(draft, view, service, task, cause));
     patchTask(draft, task, { desiredState: 'shutdown' });
   });
 }

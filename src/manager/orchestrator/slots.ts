@@ -41,11 +41,13 @@ export function isUp(task: Task): boolean {
 }
 
 /**
- * Order of creation. Of tasks made in the same millisecond the ones asked to end come first, the one that finished
- * its slot last; ids settle the rest, so that the order of a table's iteration never matters.
+ * Order of creation: by spec version first, which no clock can turn round. Of tasks made in the same millisecond
+ * the ones asked to end come first, the one that finished its slot last; ids settle the rest, so that the order of a
+ * table's iteration never matters.
  */
 export function byCreation(a: Task, b: Task): number {
   return (
+    a.specVersion - b.specVersion ||
     a.meta.createdAt - b.meta.createdAt ||
     taskStateRank[b.desiredState] - taskStateRank[a.desiredState] ||
     Number(a.finished === true) - Number(b.finished === true) ||

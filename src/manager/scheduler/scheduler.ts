@@ -10,7 +10,7 @@ import type { Task } from '../../model/objects.ts';
 import type { Action } from '../state/actions.ts';
 import { earlier, emptyPlan, type Plan, type PlanContext, type PlanNote } from '../state/planner.ts';
 import type { StateView } from '../state/view.ts';
-import { preparePipeline } from './filters.ts';
+import { preparePipeline, type Pipeline } from './filters.ts';
 import { addTask, readState, versionKey, type NodeInfo, type SchedulerState } from './node-info.ts';
 import { buildSpreadTree } from './spread-tree.ts';
 
@@ -24,16 +24,24 @@ export const REASON_REFRESH_MS = 30_000;
 interface Draft {
   readonly nowMs: number;
   readonly actions: Action[];
+  /** Tasks that found no node, to be explained once all others are placed, so that the reason holds. */
+  readonly unplaced: Unplaced[];
   assigned: number;
-  unplaced: number;
   wakeAt: number | null;
+}
+
+interface Unplaced {
+  readonly tasks: readonly Task[];
+  readonly pipeline: Pipeline;
+  /** Nodes that were looked at. */
+  readonly nodes: readonly NodeInfo[];
 }
 
 /** Plans the placement of every task in PENDING. */
 export function planScheduling(view: StateView, context: PlanContext): Plan {
   const state = readState(view, context.nowMs);
   if (state === null) return emptyPlan;
-  const draft: Draft = { nowMs: context.nowMs, actions: [], assigned: 0, unplaced: 0, wakeAt: null };
+  const draft: Draft = { nowMs: context.nowMs, actions: [], unplaced: [], assigned: 0, wakeAt: null };
 
   const groups = new Map<string, Task[]>();
   for (const task of state.pending) {
@@ -47,12 +55,17 @@ export function planScheduling(view: StateView, context: PlanContext): Plan {
     else group.push(task);
   }
   for (const group of groups.values()) placeGroup(state, group, draft);
+  for (const { tasks, pipeline, nodes } of draft.unplaced) {
+    const reason = pipeline.explain(nodes);
+    for (const task of tasks) explainTask(task, reason, draft);
+  }
   return { actions: draft.actions, wakeAt: draft.wakeAt, notes: notesOf(draft) };
 }
 
 function notesOf(draft: Draft): readonly PlanNote[] {
   if (draft.assigned === 0) return [];
-  return [{ message: 'tasks scheduled', fields: { assigned: draft.assigned, unplaced: draft.unplaced } }];
+  const unplaced = draft.unplaced.reduce((sum, { tasks }) => sum + tasks.length, 0);
+  return [{ message: 'tasks scheduled', fields: { assigned: draft.assigned, unplaced } }];
 }
 
 /** A task with a preset node (global services) is only checked for fit. */
@@ -62,7 +75,7 @@ function placePreassigned(state: SchedulerState, task: Task, draft: Draft): void
   if (info === undefined) return;
   const pipeline = preparePipeline(task);
   if (pipeline.accepts(info)) assign(task, info, draft);
-  else explainTask(task, pipeline.explain([info]), draft);
+  else draft.unplaced.push({ tasks: [task], pipeline, nodes: [info] });
 }
 
 /** Places tasks of one service and spec version, which all pass or fail the same filters. */
@@ -78,13 +91,11 @@ function placeGroup(state: SchedulerState, tasks: readonly Task[], draft: Draft)
     },
     pipeline.accepts,
   );
-  let reason: string | null = null;
-  for (const task of tasks) {
-    const info = reason === null ? tree.best() : null;
+  for (const [index, task] of tasks.entries()) {
+    const info = tree.best();
     if (info === null) {
-      reason ??= pipeline.explain(state.nodes);
-      explainTask(task, reason, draft);
-      continue;
+      draft.unplaced.push({ tasks: tasks.slice(index), pipeline, nodes: state.nodes });
+      return;
     }
     assign(task, info, draft);
     tree.placed(pipeline.accepts(info));
@@ -113,7 +124,6 @@ function withoutCounts(reason: string): string {
 }
 
 function explainTask(task: Task, reason: string, draft: Draft): void {
-  draft.unplaced++;
   const { status } = task;
   if (status.error === reason) return;
   const refreshAt = status.at + REASON_REFRESH_MS;

@@ -3,7 +3,7 @@
  *
  * Layout: version 1, transition, step count (2 bytes), then kind and id (1 + 6 bytes) a step, then the context.
  */
-import { assert } from '../../base/assert.ts';
+import { assertDefined } from '../../base/assert.ts';
 import type { ConfigChange, ConfigChangeStep } from './membership.ts';
 import { EMPTY_BYTES } from './types.ts';
 
@@ -35,21 +35,24 @@ export function encodeConfigChange(change: ConfigChange): Uint8Array {
   return bytes;
 }
 
-/** Decodes what {@link encodeConfigChange} wrote. Anything else is a defect: it was committed by a peer. */
-export function decodeConfigChange(bytes: Uint8Array): ConfigChange {
+/** Decodes what {@link encodeConfigChange} wrote; null when it is something else. */
+export function decodeConfigChange(bytes: Uint8Array): ConfigChange | null {
   if (bytes.length === 0) return leaveJointChange;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  assert(bytes.length >= HEADER_BYTES && view.getUint8(0) === VERSION, 'a configuration change of a known version');
+  if (bytes.length < HEADER_BYTES || view.getUint8(0) !== VERSION) return null;
   const transition = transitions[view.getUint8(1)];
-  assert(transition !== undefined, 'a known kind of transition');
-  const count = view.getUint16(2);
-  const contextAt = HEADER_BYTES + count * STEP_BYTES;
-  assert(bytes.length >= contextAt, 'a whole configuration change');
+  const contextAt = HEADER_BYTES + view.getUint16(2) * STEP_BYTES;
+  if (transition === undefined || bytes.length < contextAt) return null;
   const steps: ConfigChangeStep[] = [];
   for (let at = HEADER_BYTES; at < contextAt; at += STEP_BYTES) {
     const kind = kinds[view.getUint8(at)];
-    assert(kind !== undefined, 'a known kind of step');
+    if (kind === undefined) return null;
     steps.push({ kind, id: view.getUint16(at + 1) * 2 ** 32 + view.getUint32(at + 3) });
   }
   return { transition, steps, context: bytes.slice(contextAt) };
+}
+
+/** Decodes the change in an entry of the log, where anything else is a defect: it was checked on its way in. */
+export function configChangeOf(data: Uint8Array): ConfigChange {
+  return assertDefined(decodeConfigChange(data), 'a configuration entry holds a configuration change');
 }

@@ -4,7 +4,7 @@
  * Invariants: at most one change is unapplied at a time; a leader proposes none before its own term has
  * committed (the one of 2015); a change counts from the moment it is applied.
  */
-import { decodeConfigChange } from './config-codec.ts';
+import { configChangeOf } from './config-codec.ts';
 import { applyChange, type ChangeState, type ConfigChange, leavesJoint } from './membership.ts';
 import { broadcastAppend, maybeCommit, sendAppend } from './replication.ts';
 import { abortTransfer, becomeFollower, type Core } from './state.ts';
@@ -26,7 +26,7 @@ export function configChangeRefusal(core: Core, change: ConfigChange): string | 
 export function guardConfigChanges(core: Core, drafts: readonly Draft[]): readonly Draft[] {
   return drafts.map((draft, position) => {
     if (draft.kind !== 'config') return draft;
-    const refusal = configChangeRefusal(core, decodeConfigChange(draft.data));
+    const refusal = configChangeRefusal(core, configChangeOf(draft.data));
     if (refusal !== null && !core.config.disableConfigValidation) {
       core.notes.push({ kind: 'config-refused', reason: refusal });
       return { kind: 'normal', data: EMPTY_BYTES };

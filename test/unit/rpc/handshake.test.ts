@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server, type Socket, connect as connectTcp } from 'node:net';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { ok, refuse } from '../../../src/base/result.ts';
 import { rootDigest } from '../../../src/pki/join-token.ts';
 import { systemClock } from '../../../src/base/clock.ts';
 import { createRpcCounters } from '../../../src/rpc/counters.ts';
@@ -76,6 +77,18 @@ describe('handshake', () => {
     });
     await until(() => counters.clientsRefused === 1, 'the refusal is counted');
     assert.equal([...server.connections()].length, 0);
+  });
+
+  it('refuses a member that may not come in any more, and the client is told', async () => {
+    const server = await net.listen(manager, {
+      admit: (peer) => (peer.nodeId === 'w1' ? refuse('node w1 was removed') : ok(peer)),
+    });
+    await assert.rejects(net.connect(server, asNode(worker)), {
+      code: 'PERMISSION_DENIED',
+      message: /refused this node: node w1 was removed/,
+    });
+    await net.connect(server, asNode(await cluster.issue('w2', 'worker')));
+    await net.connect(server, { kind: 'pinned-root', digest: rootDigest(cluster.rootPem) });
   });
 
   it('refuses an expired client certificate', async () => {
