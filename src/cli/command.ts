@@ -82,15 +82,15 @@ export class SwarmdCommand extends Command {
 
   /** A flag that may be given several times; its value is always a list. */
   list(names: string, description: string): this {
-    return this.option(
-      names,
-      description,
-      (value: string, before: string[]) => [...before, value],
-      [] as string[],
-    );
+    const option = new Option(names, description).argParser((value: string, before: string[] | undefined) => [
+      ...(before ?? []),
+      value,
+    ]);
+    // Set here rather than as the option's default, which help would print.
+    return this.addOption(option).setOptionValueWithSource(option.attributeName(), [], 'default');
   }
 
-  /** A flag with one value, or true when given without one; absent: undefined. */
+  /** A flag whose value is one of a few words. */
   oneOf(names: string, description: string, choices: readonly string[]): this {
     return this.addOption(new Option(names, description).choices(choices));
   }

@@ -69,7 +69,10 @@ export async function deployStack(
 
 function refuseProblems(plan: StackPlan, problems: readonly string[]): void {
   if (problems.length === 0) return;
-  throw new SwarmdError('FAILED_PRECONDITION', `stack ${plan.name} cannot be deployed: ${problems.join('; ')}`);
+  throw new SwarmdError(
+    'FAILED_PRECONDITION',
+    `stack ${plan.name} cannot be deployed: ${problems.join('; ')}`,
+  );
 }
 
 async function prune(

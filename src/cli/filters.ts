@@ -12,7 +12,8 @@ export function parseFilters(values: readonly string[], known: readonly string[]
     const equals = value.indexOf('=');
     const key = (equals < 0 ? value : value.slice(0, equals)).trim().toLowerCase();
     if (equals < 0) throw new UsageError(`the filter "${value}" is not KEY=VALUE`);
-    if (!known.includes(key)) throw new UsageError(`"${key}" is not a filter here; known: ${known.join(', ')}`);
+    if (!known.includes(key))
+      throw new UsageError(`"${key}" is not a filter here; known: ${known.join(', ')}`);
     filters.set(key, [...(filters.get(key) ?? []), value.slice(equals + 1).trim()]);
   }
   return filters;

@@ -54,6 +54,9 @@ export async function forEachRef(
 
 /** A NOT_FOUND error with the nearest existing name; other errors pass. */
 export function withNearestName(error: unknown, ref: string, names: readonly string[]): unknown {
-  if (!(error instanceof SwarmdError) || error.code !== 'NOT_FOUND' || /Did you mean/.test(error.message)) return error;
-  return new SwarmdError('NOT_FOUND', `${error.message}${didYouMean(ref, names)}`, { cause: error });
+  if (!(error instanceof SwarmdError) || error.code !== 'NOT_FOUND' || /Did you mean/.test(error.message))
+    return error;
+  const near = didYouMean(ref, names);
+  if (near === '') return error;
+  return new SwarmdError('NOT_FOUND', `${error.message.replace(/\.$/, '')}.${near}`, { cause: error });
 }

@@ -15,7 +15,9 @@ function render(lines: Lines): string {
 
 function labelLines(labels: Readonly<Record<string, string>>): Lines {
   const entries = Object.entries(labels);
-  return entries.length === 0 ? [] : [['Labels:', entries.map(([key, value]) => `${key}=${value}`).join(', ')]];
+  return entries.length === 0
+    ? []
+    : [['Labels:', entries.map(([key, value]) => `${key}=${value}`).join(', ')]];
 }
 
 function updateLines(title: string, config: UpdateConfig): Lines {
@@ -51,11 +53,21 @@ export function prettyService(service: ServiceView): string {
     ...labelLines(spec.labels),
     ['Mode:', mode.kind === 'replicated' ? `replicated, ${mode.replicas} replicas` : mode.kind],
     ['Tasks:', `${running} of ${desired} running`],
-    ['Update:', service.updateStatus === undefined ? '' : `${service.updateStatus.state} ${service.updateStatus.message}`.trim()],
+    [
+      'Update:',
+      service.updateStatus === undefined
+        ? ''
+        : `${service.updateStatus.state} ${service.updateStatus.message}`.trim(),
+    ],
     ['Runtime:', task.runtime],
     ['Runs:', [workOf(task), ...(container.args ?? [])].join(' ')],
     ['Environment:', container.env.join(' ')],
-    ['Mounts:', container.mounts.map((m) => `${m.type} ${m.source ?? ''}:${m.target}${m.readOnly ? ' (read only)' : ''}`).join(', ')],
+    [
+      'Mounts:',
+      container.mounts
+        .map((m) => `${m.type} ${m.source ?? ''}:${m.target}${m.readOnly ? ' (read only)' : ''}`)
+        .join(', '),
+    ],
     ['Limits:', amounts(limits)],
     ['Reserved:', amounts(reservations)],
     ['Placement:', task.placement.constraints.join(', ')],
@@ -63,7 +75,12 @@ export function prettyService(service: ServiceView): string {
     ...updateLines('Update config:', spec.update),
     ...updateLines('Rollback config:', spec.rollback),
     ['Endpoint mode:', spec.endpoint.mode],
-    ['Ports:', service.endpoint.ports.map((p) => `${p.publishedPort}->${p.targetPort}/${p.protocol} (${p.publishMode})`).join(', ')],
+    [
+      'Ports:',
+      service.endpoint.ports
+        .map((p) => `${p.publishedPort}->${p.targetPort}/${p.protocol} (${p.publishMode})`)
+        .join(', '),
+    ],
     ['Created:', new Date(service.meta.createdAt).toISOString()],
   ]);
 }
@@ -80,7 +97,12 @@ export function prettyNode(node: NodeView): string {
     ['Availability:', spec.availability],
     ['Address:', status.address],
     ['Role:', spec.role],
-    ['Manager:', managerStatus === undefined ? '' : `${managerStatus.leader ? 'leader' : managerStatus.reachable ? 'reachable' : 'unreachable'} at ${managerStatus.address}`],
+    [
+      'Manager:',
+      managerStatus === undefined
+        ? ''
+        : `${managerStatus.leader ? 'leader' : managerStatus.reachable ? 'reachable' : 'unreachable'} at ${managerStatus.address}`,
+    ],
     ['Platform:', `${description.platform.os}/${description.platform.architecture}`],
     ['CPUs:', description.resources.nanoCpus / 1e9],
     ['Memory:', bytesText(description.resources.memoryBytes)],

@@ -23,7 +23,16 @@ export interface ProgressView {
   readonly message: string;
 }
 
-const BAR_STATES = ['new', 'pending', 'assigned', 'accepted', 'preparing', 'ready', 'starting', 'running'] as const;
+const BAR_STATES = [
+  'new',
+  'pending',
+  'assigned',
+  'accepted',
+  'preparing',
+  'ready',
+  'starting',
+  'running',
+] as const;
 
 /** `[=====>   ]`, further right the nearer the task is to running. */
 function bar(state: Task['status']['state']): string {
@@ -47,14 +56,19 @@ export function progressView(
 ): ProgressView {
   const { mode } = service.spec;
   if (mode.kind === 'replicated-job' || mode.kind === 'global-job') return jobView(service, tasks);
-  const slots = mode.kind === 'replicated' ? replicatedSlots(tasks, mode.replicas) : globalSlots(tasks, nodes);
-  const wanted = mode.kind === 'replicated' ? mode.replicas : Math.max(slots.length, service.taskCounts.desired);
+  const slots =
+    mode.kind === 'replicated' ? replicatedSlots(tasks, mode.replicas) : globalSlots(tasks, nodes);
+  const wanted =
+    mode.kind === 'replicated' ? mode.replicas : Math.max(slots.length, service.taskCounts.desired);
   const done = slots.filter((slot) => slot.current !== undefined && isDone(service, slot.current)).length;
-  const surplus = tasks.filter((task) => task.desiredState === 'running' && !isTerminalState(task.status.state)).length;
+  const surplus = tasks.filter(
+    (task) => task.desiredState === 'running' && !isTerminalState(task.status.state),
+  ).length;
   const settled = done === wanted && surplus <= wanted;
   const lines = [`overall progress: ${done} out of ${wanted} tasks`];
   if (slots.length <= SLOT_LINES_MAX) {
-    for (const slot of slots) lines.push(slotLine(slot, mode.kind === 'replicated' ? `${slot.name}/${wanted}` : slot.name));
+    for (const slot of slots)
+      lines.push(slotLine(slot, mode.kind === 'replicated' ? `${slot.name}/${wanted}` : slot.name));
   }
   const outcome = updateOutcome(service);
   const state = outcome ?? (settled && !isUpdating(service) ? 'converged' : 'progressing');
@@ -127,7 +141,8 @@ function replicatedSlots(tasks: readonly Task[], replicas: number): Slot[] {
 function globalSlots(tasks: readonly Task[], nodes: readonly ClusterNode[]): Slot[] {
   const byNode = new Map<string, Task[]>();
   for (const task of tasks) {
-    if (task.nodeId !== '' && task.desiredState !== 'remove') byNode.set(task.nodeId, [...(byNode.get(task.nodeId) ?? []), task]);
+    if (task.nodeId !== '' && task.desiredState !== 'remove')
+      byNode.set(task.nodeId, [...(byNode.get(task.nodeId) ?? []), task]);
   }
   return [...byNode]
     .filter(([, own]) => own.some(isWanted))
@@ -142,9 +157,12 @@ function slotLine(slot: Slot, label: string): string {
   const task = slot.current;
   if (task === undefined) {
     const failed = slot.lastFailed;
-    return failed === undefined ? `${label}: waiting` : `${label}: ${failed.status.state} (${failed.status.error})`;
+    return failed === undefined
+      ? `${label}: waiting`
+      : `${label}: ${failed.status.state} (${failed.status.error})`;
   }
-  const waiting = task.status.state === 'pending' && task.status.message !== '' ? ` ${task.status.message}` : '';
+  const waiting =
+    task.status.state === 'pending' && task.status.message !== '' ? ` ${task.status.message}` : '';
   return `${label}: ${task.status.state.padEnd(9)} ${bar(task.status.state)}${waiting}`;
 }
 
@@ -163,10 +181,13 @@ function slotErrors(service: ServiceView, slot: Slot): string[] {
 
 function jobView(service: ServiceView, tasks: readonly Task[]): ProgressView {
   const { mode } = service.spec;
-  const own = tasks.filter((task) => task.jobIteration === service.jobIteration && task.desiredState !== 'remove');
+  const own = tasks.filter(
+    (task) => task.jobIteration === service.jobIteration && task.desiredState !== 'remove',
+  );
   const done = own.filter((task) => task.status.state === 'complete').length;
   const active = own.filter((task) => !isTerminalState(task.status.state)).length;
-  const wanted = mode.kind === 'replicated-job' ? mode.totalCompletions : Math.max(own.length, service.taskCounts.desired);
+  const wanted =
+    mode.kind === 'replicated-job' ? mode.totalCompletions : Math.max(own.length, service.taskCounts.desired);
   const failed = own.filter((task) => task.status.error !== '');
   return {
     state: done >= wanted && wanted > 0 && active === 0 ? 'converged' : 'progressing',

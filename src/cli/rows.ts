@@ -49,7 +49,10 @@ export function workOf(spec: ServiceSpec['task']): string {
 export function portsText(ports: readonly PortConfig[]): string {
   return ports
     .filter((port) => port.publishMode === 'ingress')
-    .map((port) => `*:${port.publishedPort === 0 ? '' : port.publishedPort}->${port.targetPort}/${port.protocol}`)
+    .map(
+      (port) =>
+        `*:${port.publishedPort === 0 ? '' : port.publishedPort}->${port.targetPort}/${port.protocol}`,
+    )
     .join(', ');
 }
 
@@ -73,7 +76,9 @@ export function serviceRow(service: ServiceView, fullIds = false): Row {
     Mode: mode.kind.replace('-', ' '),
     Replicas: replicasText(service),
     Image: workOf(service.spec.task),
-    Ports: portsText(service.endpoint.ports.length > 0 ? service.endpoint.ports : service.spec.endpoint.ports),
+    Ports: portsText(
+      service.endpoint.ports.length > 0 ? service.endpoint.ports : service.spec.endpoint.ports,
+    ),
   };
 }
 
@@ -90,7 +95,11 @@ export function taskName(task: Task): string {
 }
 
 /** Tasks as rows of `service ps`: by name, newest first, older ones indented. */
-export function taskRows(tasks: readonly Task[], nodes: readonly ClusterNode[], options: TaskRowOptions): Row[] {
+export function taskRows(
+  tasks: readonly Task[],
+  nodes: readonly ClusterNode[],
+  options: TaskRowOptions,
+): Row[] {
   const sorted = [...tasks].sort(
     (a, b) =>
       naturalCompare(taskName(a), taskName(b)) ||
@@ -100,7 +109,9 @@ export function taskRows(tasks: readonly Task[], nodes: readonly ClusterNode[], 
   );
   let previous = '';
   return sorted.map((task) => {
-    const name = options.raw ? `${task.serviceId}.${task.slot > 0 ? task.slot : task.nodeId}` : taskName(task);
+    const name = options.raw
+      ? `${task.serviceId}.${task.slot > 0 ? task.slot : task.nodeId}`
+      : taskName(task);
     const hostname = nodes.find((node) => node.id === task.nodeId)?.description.hostname;
     const row = {
       ID: shortId(task.id, options.full),
@@ -142,7 +153,13 @@ export function nodeRow(node: NodeView, selfId: string): Row {
     Status: titled(node.status.state),
     Availability: titled(node.spec.availability),
     ManagerStatus:
-      managerStatus === undefined ? '' : managerStatus.leader ? 'Leader' : managerStatus.reachable ? 'Reachable' : 'Unreachable',
+      managerStatus === undefined
+        ? ''
+        : managerStatus.leader
+          ? 'Leader'
+          : managerStatus.reachable
+            ? 'Reachable'
+            : 'Unreachable',
     EngineVersion: node.description.engineVersion,
   };
 }

@@ -36,7 +36,8 @@ export async function readStack(
   files: readonly string[],
 ): Promise<StackPlan> {
   const sources: StackSource[] = [];
-  for (const file of files) sources.push({ file: file === '-' ? 'stdin' : file, text: await readSource(outside, file) });
+  for (const file of files)
+    sources.push({ file: file === '-' ? 'stdin' : file, text: await readSource(outside, file) });
   const first = files.find((file) => file !== '-');
   return loadStack({
     sources,

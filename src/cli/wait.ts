@@ -73,10 +73,16 @@ export async function waitForService(
       const now = outside.clock.monotonicMs();
       const ended = endOf(view);
       if (ended !== null) {
-        screen.finish(view, ended.kind === 'paused' ? `service ${service.spec.name} paused: ${ended.message}` : `rolled back: ${ended.message}`);
+        screen.finish(
+          view,
+          ended.kind === 'paused'
+            ? `service ${service.spec.name} paused: ${ended.message}`
+            : `rolled back: ${ended.message}`,
+        );
         return ended;
       }
-      const empty = view.wanted === 0 && service.spec.mode.kind === 'global' && now - startedAt < GLOBAL_SETTLE_MS;
+      const empty =
+        view.wanted === 0 && service.spec.mode.kind === 'global' && now - startedAt < GLOBAL_SETTLE_MS;
       if (view.state !== 'converged' || empty) stableSince = null;
       else {
         stableSince ??= now;
@@ -91,7 +97,10 @@ export async function waitForService(
       if (stableSince === null) screen.show(view, '');
       if (options.timeoutMs !== null && now - startedAt > options.timeoutMs) {
         const why = view.errors.at(-1) ?? `${view.done} of ${view.wanted} tasks run`;
-        return { kind: 'timeout', message: `service ${service.spec.name} did not settle in ${durationWords(options.timeoutMs)}: ${why}` };
+        return {
+          kind: 'timeout',
+          message: `service ${service.spec.name} did not settle in ${durationWords(options.timeoutMs)}: ${why}`,
+        };
       }
       await sleep(outside.clock, POLL_MS, outside.interrupt);
     }
@@ -102,7 +111,7 @@ export async function waitForService(
   }
 }
 
-function endOf(view: ProgressView): WaitOutcome & { message: string } | null {
+function endOf(view: ProgressView): (WaitOutcome & { message: string }) | null {
   switch (view.state) {
     case 'paused':
     case 'rollback-paused':
@@ -131,7 +140,10 @@ class ProgressScreen {
     if (this.#quiet) return;
     const { terminal } = this.#outside;
     if (!terminal.isTty) {
-      this.#plain(view, note === '' ? '' : note.replace(/\d+ seconds?|about a minute|\d+ minutes/, 'a moment'));
+      this.#plain(
+        view,
+        note === '' ? '' : note.replace(/\d+ seconds?|about a minute|\d+ minutes/, 'a moment'),
+      );
       return;
     }
     const width = Math.max(20, terminal.columns);
@@ -170,7 +182,12 @@ class ProgressScreen {
 }
 
 /** Prints what came out of a wait and gives the exit code. */
-export function reportOutcome(outside: Outside, outcome: WaitOutcome, strict: boolean, again: string): number {
+export function reportOutcome(
+  outside: Outside,
+  outcome: WaitOutcome,
+  strict: boolean,
+  again: string,
+): number {
   if (outcome.kind === 'interrupted') {
     printError(outside, `The work goes on without this command. To look: ${again}`);
   } else if (outcome.kind !== 'converged') printError(outside, `Error: ${outcome.message}`);
@@ -189,11 +206,15 @@ export async function waitForServices(
     refs.map(async (ref) => {
       try {
         const outcome = await waitForService(outside, api, ref, quiet);
-        if (!options.quiet) printLine(outside, `${ref}: ${outcome.kind === 'converged' ? 'running' : outcome.kind}`);
+        if (!options.quiet)
+          printLine(outside, `${ref}: ${outcome.kind === 'converged' ? 'running' : outcome.kind}`);
         return { ref, outcome };
       } catch (error) {
         if (!(error instanceof SwarmdError) || error.code !== 'NOT_FOUND') throw error;
-        return { ref, outcome: { kind: 'timeout', message: `service ${ref} was removed meanwhile` } as const };
+        return {
+          ref,
+          outcome: { kind: 'timeout', message: `service ${ref} was removed meanwhile` } as const,
+        };
       }
     }),
   );

@@ -8,7 +8,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { errorMessage } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
-import { type Action, BATCH_ACTIONS_MAX, type Proposer } from './state/actions.ts';
+import { type Action, BATCH_ACTIONS_MAX, type ProposeResult, type Proposer } from './state/actions.ts';
 import { encodeBatch } from './state/codec.ts';
 import { earlier, type Planner } from './state/planner.ts';
 import type { Store } from './state/store.ts';
@@ -115,8 +115,14 @@ export class ControlLoop {
     });
     if (wakeAt !== null) this.#wakeAfter(Math.max(1, wakeAt - clock.nowMs()));
     if (actions.length === 0) return;
-    const results = await Promise.all(split(actions).map((batch) => proposer.propose(batch, signal)));
-    const failed = results.find((result) => result.kind !== 'applied');
+    let failed: ProposeResult | undefined;
+    for (const batch of split(actions)) {
+      const result = await proposer.propose(batch, signal);
+      if (result.kind === 'applied') continue;
+      // Later batches build on this one: a task must not carry a port that its service did not get.
+      failed = result;
+      break;
+    }
     this.#dirty = true;
     if (failed === undefined) return;
     log.debug('plan not applied', { outcome: failed });

@@ -25,9 +25,9 @@ export function unknownDescription(hostname: string): NodeDescription {
   };
 }
 
-/** A member id of the consensus group: random, at most 48 bits, never 0. */
+/** A member id of the consensus group: random, at most 47 bits, never 0. */
 export function newRaftId(random: Random): number {
-  return randomBelow(random, 0x10000) * 0x1_0000_0000 + random.uint32() + 1;
+  return randomBelow(random, 0x8000) * 0x1_0000_0000 + random.uint32() + 1;
 }
 
 /**

@@ -9,7 +9,7 @@ import { errorMessage } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
-import { planAllocation } from './allocator/allocator.ts';
+import { planAllocation, planAttachments } from './allocator/allocator.ts';
 import { ControlLoop, type NamedPlanner } from './control-loop.ts';
 import { DispatcherServer } from './dispatcher/server.ts';
 import { planEnforcement } from './orchestrator/constraint-enforcer.ts';
@@ -34,8 +34,8 @@ const planners: readonly NamedPlanner[] = [
   { name: 'delayed-starts', plan: planDelayedStarts },
   { name: 'allocator', plan: planAllocation },
   { name: 'scheduler', plan: planScheduling },
-  // Once more: a task placed just now needs its node attached to its networks before it can be sent there.
-  { name: 'allocator', plan: planAllocation },
+  // A task placed just now needs its node attached to its networks before it can be sent there.
+  { name: 'attachments', plan: planAttachments },
 ];
 
 /** The part of the consensus driver the leader works on. */

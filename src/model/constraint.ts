@@ -18,6 +18,7 @@ import { normalArchitecture } from './platform.ts';
 
 /** Operators of the grammar, longest first where one starts another. */
 export const constraintOperators = ['==', '!='] as const;
+/** How key and value are compared. */
 export type ConstraintOperator = (typeof constraintOperators)[number];
 
 /** What a constraint looks at. */

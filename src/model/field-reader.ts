@@ -39,14 +39,17 @@ function describe(value: unknown): string {
   return typeof value === 'object' ? 'an object' : `${typeof value} ${JSON.stringify(value)}`;
 }
 
+/** A member that must be there. */
 export function required<T>(read: Reader<T>): Field<T> {
   return { read, absent: { kind: 'refuse' } };
 }
 
+/** A member that is left out where absent. */
 export function optional<T>(read: Reader<T>): Field<T> {
   return { read, absent: { kind: 'omit' } };
 }
 
+/** A member with a default. */
 export function withDefault<T>(read: Reader<T>, value: T): Field<T> {
   return { read, absent: { kind: 'default', value } };
 }
@@ -66,6 +69,7 @@ export const someText: Reader<string> = (value, path, problems) => {
   return result;
 };
 
+/** True or false. */
 export const boolean: Reader<boolean> = (value, path, problems) => {
   if (typeof value === 'boolean') return value;
   problems.push(`${path}: expected true or false, not ${describe(value)}`);
@@ -102,6 +106,7 @@ export function oneOf<const T extends string>(values: readonly [T, ...T[]]): Rea
   };
 }
 
+/** A list of values of one kind. */
 export function listOf<T>(read: Reader<T>): Reader<readonly T[]> {
   return (value, path, problems) => {
     if (Array.isArray(value)) return value.map((item, index) => read(item, `${path}[${index}]`, problems));

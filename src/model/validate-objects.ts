@@ -51,10 +51,12 @@ function checkNodeSpec(spec: NodeSpec, problems: Problems): void {
   checkLabels(spec.labels, 'labels', problems);
 }
 
+/** Reads a value from outside as a node spec. */
 export function parseNodeSpec(value: unknown): Result<NodeSpec> {
   return parse(readNodeSpec, checkNodeSpec, value);
 }
 
+/** Checks the rules of a node spec that already has its shape. */
 export function validateNodeSpec(spec: NodeSpec): Result<NodeSpec> {
   return validate(checkNodeSpec, spec);
 }
@@ -90,7 +92,7 @@ function checkNetworkSpec(spec: NetworkSpec, problems: Problems): void {
   if (spec.subnet !== undefined) {
     const problem = subnetProblem(spec.subnet);
     if (problem !== null) problems.push(`subnet: ${problem}`);
-    if (spec.driver !== 'overlay') problems.push(`subnet: only for driver overlay, not ${spec.driver}`);
+    if (spec.driver === 'host') problems.push('subnet: a host network has no addresses of its own');
   }
   if (!spec.ingress) return;
   if (spec.driver !== 'overlay') problems.push(`ingress: the ingress network needs driver overlay`);
@@ -98,10 +100,12 @@ function checkNetworkSpec(spec: NetworkSpec, problems: Problems): void {
   if (spec.internal) problems.push('internal: the ingress network cannot be internal');
 }
 
+/** Reads a value from outside as a network spec. */
 export function parseNetworkSpec(value: unknown): Result<NetworkSpec> {
   return parse(readNetworkSpec, checkNetworkSpec, value);
 }
 
+/** Checks the rules of a network spec that already has its shape. */
 export function validateNetworkSpec(spec: NetworkSpec): Result<NetworkSpec> {
   return validate(checkNetworkSpec, spec);
 }
@@ -142,18 +146,22 @@ function checkConfigSpec(spec: ConfigSpec, problems: Problems): void {
   checkPayload(spec, CONFIG_BYTES_MAX, problems);
 }
 
+/** Reads a value from outside as a secret spec. */
 export function parseSecretSpec(value: unknown): Result<SecretSpec> {
   return parse(readSecretSpec, checkSecretSpec, value);
 }
 
+/** Checks the rules of a secret spec that already has its shape. */
 export function validateSecretSpec(spec: SecretSpec): Result<SecretSpec> {
   return validate(checkSecretSpec, spec);
 }
 
+/** Reads a value from outside as a config spec. */
 export function parseConfigSpec(value: unknown): Result<ConfigSpec> {
   return parse(readConfigSpec, checkConfigSpec, value);
 }
 
+/** Checks the rules of a config spec that already has its shape. */
 export function validateConfigSpec(spec: ConfigSpec): Result<ConfigSpec> {
   return validate(checkConfigSpec, spec);
 }

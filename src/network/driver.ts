@@ -31,6 +31,8 @@ export interface OverlayOptions {
   readonly vxlanPort?: number;
   /** Time between passes that only check. Default 10,000. */
   readonly checkMs?: number;
+  /** A network a task asked for is kept at least this long, whatever the routing state says. Default 60,000. */
+  readonly preparedKeepMs?: number;
   /** Whether tasks are told to ask the DNS server on their gateway. Default: on the overlay rung. */
   readonly gatewayDns?: boolean;
 }
@@ -49,13 +51,12 @@ export interface OverlayDependencies {
 /** State of one network on the node. */
 export interface NetworkStatus {
   readonly networkId: string;
-  readonly state: 'ready' | 'pending' | 'failed';
-  /** Why it failed, with what to do; empty otherwise. */
+  /** `leaving`: no longer wanted, but a container still uses it. */
+  readonly state: 'ready' | 'pending' | 'failed' | 'leaving';
+  /** Why it failed or has not left, with what to do; empty otherwise. */
   readonly error: string;
 }
 
-/** A network a task asked for is kept at least this long, whatever the routing state says. */
-const PREPARED_KEEP_MS = 60_000;
 /** Task addresses remembered for scoping DNS questions; the oldest go first. */
 const ASKERS_MAX = 4_096;
 
@@ -73,6 +74,8 @@ export class OverlayNetworks implements TaskNetworkProvider {
   readonly #askers = new Map<string, readonly string[]>();
   /** Outcome of the last pass by network id; null: it is as wanted. */
   #outcomes: ReadonlyMap<string, SwarmdError | null> = new Map();
+  /** Networks that should go and could not, by id. */
+  #leaving: ReadonlyMap<string, SwarmdError> = new Map();
   #failure: SwarmdError | null = null;
   /** What the last pass made, when all of it worked; null: look before the next one. */
   #applied: DesiredNetworks | null = null;
@@ -159,13 +162,17 @@ export class OverlayNetworks implements TaskNetworkProvider {
     return this.#next;
   }
 
-  /** State of every network the node should have. */
+  /** State of every network the node should have, and of those it should not have any more. */
   status(): NetworkStatus[] {
-    return [...this.#wanted()].map(({ id }) => {
+    const wanted = [...this.#wanted()].map(({ id }): NetworkStatus => {
       const error = this.#outcomes.get(id) ?? this.#failure;
       const state = error !== null ? 'failed' : this.#outcomes.has(id) ? 'ready' : 'pending';
       return { networkId: id, state, error: error?.message ?? '' };
     });
+    const leaving = [...this.#leaving].map(
+      ([networkId, error]): NetworkStatus => ({ networkId, state: 'leaving', error: error.message }),
+    );
+    return [...wanted, ...leaving];
   }
 
   /** Removes everything of this node. Returns the names of engine networks that containers still use. */
@@ -188,7 +195,8 @@ export class OverlayNetworks implements TaskNetworkProvider {
   }
 
   #remember(task: Task, networks: readonly AssignedNetwork[]): void {
-    const keepUntilMs = this.#deps.clock.monotonicMs() + PREPARED_KEEP_MS;
+    const keepMs = this.#options.preparedKeepMs ?? 60_000;
+    const keepUntilMs = this.#deps.clock.monotonicMs() + keepMs;
     for (const network of networks) this.#prepared.set(network.id, { network, keepUntilMs });
     const ids = networks.map((network) => network.id);
     for (const attachment of task.networks) {
@@ -239,6 +247,7 @@ export class OverlayNetworks implements TaskNetworkProvider {
       );
       this.#report(outcomes);
       this.#outcomes = outcomes;
+      this.#leaving = new Map([...failures].filter(([id]) => id !== '' && !outcomes.has(id)));
       this.#failure = null;
       if (steps.length > 0) this.#deps.onChange?.();
       return failures.size === 0;

@@ -16,12 +16,12 @@ import { OverlayNetworks } from '../network/driver.ts';
 import { detectRung, type NetworkRung } from '../network/rung.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
 import { Agent } from '../worker/agent.ts';
-import { dockerConnection } from '../worker/docker-connection.ts';
+import { engineAddress } from '../worker/docker-engine.ts';
 import { dockerEngineNetworks } from '../worker/docker-networks.ts';
 import { DockerRuntime } from '../worker/docker-runtime.ts';
 import { ProcessRuntime } from '../worker/process-runtime.ts';
 import type { RoutingState, Runtime } from '../worker/types.ts';
-import { describeNode } from './describe.ts';
+import { nodeDescriber } from './describe.ts';
 import type { Identity } from './identity.ts';
 import type { NodeOptions } from './types.ts';
 
@@ -79,14 +79,11 @@ export class WorkerSide {
     const { nodeId } = identity;
     this.#identity = identity;
     this.#dependencies = dependencies;
-    const connection =
-      options.engineHost !== null && options.runtimes.includes('docker')
-        ? dockerConnection(options.engineHost)
-        : null;
+    const engineHost = options.runtimes.includes('docker') ? options.engineHost : null;
     this.#runtimes = [
-      ...(connection === null
+      ...(engineHost === null
         ? []
-        : [new DockerRuntime({ nodeId, clusterId: identity.clusterId, connection }, { clock, random, log })]),
+        : [new DockerRuntime({ nodeId, clusterId: identity.clusterId, engineHost }, { clock, log })]),
       ...(options.runtimes.includes('process')
         ? [
             new ProcessRuntime(
@@ -96,11 +93,11 @@ export class WorkerSide {
           ]
         : []),
     ];
-    const overlay = connection !== null && rung.rung === 'overlay';
+    const overlay = engineHost !== null && rung.rung === 'overlay';
     this.#networks = new OverlayNetworks(
       { nodeId, address: identity.dataPathAddress, rung, vxlanPort: VXLAN_PORT },
       {
-        engine: connection === null ? null : dockerEngineNetworks(connection),
+        engine: engineHost === null ? null : dockerEngineNetworks(engineAddress(engineHost)),
         commands: systemCommands(),
         clock,
         logger: log.child({ part: 'network' }),
@@ -131,7 +128,7 @@ export class WorkerSide {
         clock,
         random,
         log,
-        describe: () => describeNode(this.#runtimes, rung),
+        describe: nodeDescriber(this.#runtimes, rung, clock),
         onRouting: (routing) => this.#route(routing),
         onManagers: (peers) => dependencies.onManagers(peers),
       },

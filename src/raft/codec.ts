@@ -69,7 +69,7 @@ const wireTypes: readonly WireMessageType[] = [
 ];
 const typeCodes = new Map<string, number>(wireTypes.map((type, code) => [type, code]));
 
-const MESSAGE_HEADER_BYTES = 1 + 1 + 1 + 9 * U48_BYTES + 4;
+const MESSAGE_HEADER_BYTES = 1 + 1 + 9 * U48_BYTES + 4;
 const ENTRY_HEADER_BYTES = 1 + U48_BYTES + 4;
 
 function messageBytes(sent: Message): number {

@@ -260,11 +260,12 @@ export class RaftNode {
       if (context !== null) this.#core.readIndex(context);
     }
     if (this.#core.hasReady()) this.#handle(this.#core.ready());
-    logNotes(this.#deps.log, this.#core.takeNotes());
+    const notes = this.#core.takeNotes();
+    logNotes(this.#deps.log, notes);
     this.#reads.applied(this.#core.state.log.applied);
     this.#publish();
     this.#conditions.poll();
-    this.#maybeSnapshot();
+    this.#maybeSnapshot(notes.some((note) => note.kind === 'snapshot-wanted'));
     if (this.#core.hasReady() || this.#proposals.queued > 0) {
       this.#wake();
     } else if (this.#campaignWhenCaughtUp) {
@@ -385,9 +386,10 @@ export class RaftNode {
 
   // Snapshots.
 
-  #maybeSnapshot(): void {
+  #maybeSnapshot(isWanted: boolean): void {
     const { applied } = this.#core.state.log;
     const isDue =
+      isWanted ||
       applied - this.#snapshotIndex >= this.#options.snapshotEntries ||
       this.#bytesSinceSnapshot >= this.#options.snapshotBytes;
     if (!isDue || this.#saving !== null || applied <= this.#snapshotIndex) return;

@@ -31,6 +31,9 @@ function logNote(log: Logger, note: Note): void {
     case 'snapshot-ignored':
       log.debug('raft snapshot ignored', { index: note.index, reason: note.reason });
       return;
+    case 'snapshot-wanted':
+      log.debug('raft snapshot wanted: the stored one does not know the follower', { by: note.by });
+      return;
     case 'transfer-aborted':
       log.warn('raft leadership transfer given up', { to: note.to });
       return;

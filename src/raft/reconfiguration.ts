@@ -135,13 +135,14 @@ export async function transferLeadership(
   }, signal);
 }
 
+/** The other voter that answered last round (a new leader knows of none) and has the longest log. */
 function furthestVoter(control: GroupControl): number | null {
-  let best: { readonly id: number; readonly match: number } | null = null;
+  let best: { readonly id: number; readonly rank: number } | null = null;
   for (const member of control.members.list) {
     const progress = control.state.tracker.progress.get(member.id);
     if (!member.voter || member.id === control.state.config.id || progress === undefined) continue;
-    if (!progress.recentActive) continue;
-    if (best === null || progress.match > best.match) best = { id: member.id, match: progress.match };
+    const rank = progress.match + (progress.recentActive ? Number.MAX_SAFE_INTEGER / 2 : 0);
+    if (best === null || rank > best.rank) best = { id: member.id, rank };
   }
   return best?.id ?? null;
 }

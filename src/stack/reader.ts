@@ -166,7 +166,8 @@ export function choice<const T extends string>(choices: readonly T[]): (node: Ya
     const value = text(node, path);
     const found = choices.find((candidate) => candidate === value);
     if (found !== undefined) return found;
-    throw composeError(node.mark, `${path} must be one of ${choices.join(', ')}, but is "${value}"`);
+    const shown = choices.filter((candidate) => candidate !== '').join(', ');
+    throw composeError(node.mark, `${path} must be one of ${shown}, but is "${value}"`);
   };
 }
 
@@ -216,7 +217,8 @@ export function nullableMap(node: YamlNode, path: string): Map<string, string | 
     return result;
   }
   if (node.kind === 'scalar') throw wrongKind(node, path, 'a mapping or a list of NAME=value');
-  for (const [key, { value }] of node.entries) {
+  for (const [key, { value, mark }] of node.entries) {
+    if (key === '') throw composeError(mark, `${path}: a name is empty`);
     result.set(key, isNull(value) ? null : text(value, `${path}.${key}`));
   }
   return result;

@@ -96,7 +96,8 @@ function readImage(service: MappingNode, path: string, runtime: RuntimeKind): st
   }
   const image = text(node, `${path}.image`);
   const problem = imageReferenceProblem(image);
-  if (problem !== null) throw composeError(node.mark, `${path}.image: "${image}" is not an image reference: ${problem}`);
+  if (problem !== null)
+    throw composeError(node.mark, `${path}.image: "${image}" is not an image reference: ${problem}`);
   return image;
 }
 

@@ -188,7 +188,10 @@ export class Agent {
       yield* runtime.logs(request, signal);
       return;
     }
-    throw new SwarmdError('NOT_FOUND', `node ${this.#options.hostname} holds nothing of task ${request.taskId}`);
+    throw new SwarmdError(
+      'NOT_FOUND',
+      `node ${this.#options.hostname} holds nothing of task ${request.taskId}`,
+    );
   }
 
   #makeLink(addresses: readonly string[]): ManagerLink {
@@ -349,7 +352,9 @@ async function bounded<T>(
   const inner = new AbortController();
   const onAbort = (): void => inner.abort(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer = clock.setTimer(limitMs, () => inner.abort(new SwarmdError('TIMEOUT', `no answer in ${limitMs} ms`)));
+  const timer = clock.setTimer(limitMs, () =>
+    inner.abort(new SwarmdError('TIMEOUT', `no answer in ${limitMs} ms`)),
+  );
   try {
     return await new Promise<T>((resolve, reject) => {
       if (signal.aborted) inner.abort(signal.reason);

@@ -28,7 +28,10 @@ export interface ContainerPlan {
   readonly name: string;
   readonly body: Dockerode.ContainerCreateOptions;
   /** Networks to connect after the first, which is in `body`. */
-  readonly furtherNetworks: readonly { readonly network: string; readonly endpoint: Dockerode.EndpointSettings }[];
+  readonly furtherNetworks: readonly {
+    readonly network: string;
+    readonly endpoint: Dockerode.EndpointSettings;
+  }[];
   readonly files: readonly ArchiveFile[];
 }
 
@@ -144,8 +147,12 @@ function hostConfig(task: Task, setup: TaskSetup, files: readonly ArchiveFile[])
     ...(container.sysctls === undefined ? {} : { Sysctls: { ...container.sysctls } }),
     ...(container.ulimits === undefined
       ? {}
-      : { Ulimits: container.ulimits.map(({ name, soft, hard }) => ({ Name: name, Soft: soft, Hard: hard })) }),
-    ...(logDriver === undefined ? {} : { LogConfig: { Type: logDriver.name, Config: { ...logDriver.options } } }),
+      : {
+          Ulimits: container.ulimits.map(({ name, soft, hard }) => ({ Name: name, Soft: soft, Hard: hard })),
+        }),
+    ...(logDriver === undefined
+      ? {}
+      : { LogConfig: { Type: logDriver.name, Config: { ...logDriver.options } } }),
   };
 }
 

@@ -59,19 +59,24 @@ export function engineError(error: unknown, host: string, what: string): SwarmdE
       );
     }
     const text = errorMessage(error);
-    const lost = (code !== undefined && connectionCodes.includes(code)) || /socket hang up|aborted/i.test(text);
+    const lost =
+      (code !== undefined && connectionCodes.includes(code)) || /socket hang up|aborted/i.test(text);
     if (lost) return engineOutage(host, code ?? text, error);
     return new SwarmdError('RUNTIME', `${what}: ${text}`, { cause: error });
   }
   if (status === 503) return engineOutage(host, engineText(error), error);
-  return new SwarmdError(codeByStatus[status] ?? 'RUNTIME', `${what}: ${engineText(error)}`, { cause: error });
+  return new SwarmdError(codeByStatus[status] ?? 'RUNTIME', `${what}: ${engineText(error)}`, {
+    cause: error,
+  });
 }
 
 /** What the registry's words about an image mean. */
 export function pullError(image: string, text: string): SwarmdError {
   const lower = text.toLowerCase();
   const has = (...words: string[]): boolean => words.some((word) => lower.includes(word));
-  if (has('unauthorized', 'access denied', 'denied:', 'no basic auth', 'authentication required', 'forbidden')) {
+  if (
+    has('unauthorized', 'access denied', 'denied:', 'no basic auth', 'authentication required', 'forbidden')
+  ) {
     return new SwarmdError(
       'PERMISSION_DENIED',
       `image ${image} does not exist or may not be pulled by this node (${text}); check its name, or log in to its registry on every node`,

@@ -28,11 +28,21 @@ export function parentOf(path: string): string {
 const BLOCK = 512;
 
 function octal(value: number, length: number): string {
-  return value.toString(8).padStart(length - 1, '0').slice(-(length - 1));
+  return value
+    .toString(8)
+    .padStart(length - 1, '0')
+    .slice(-(length - 1));
 }
 
 /** One header block in ustar form. */
-function header(entry: { path: string; uid: number; gid: number; mode: number; size: number; type: '0' | '5' | 'L' }): Buffer {
+function header(entry: {
+  path: string;
+  uid: number;
+  gid: number;
+  mode: number;
+  size: number;
+  type: '0' | '5' | 'L';
+}): Buffer {
   const block = Buffer.alloc(BLOCK);
   block.write(entry.path, 0, 100, 'utf8');
   block.write(octal(entry.mode, 8), 100);
@@ -58,7 +68,10 @@ function padded(content: Uint8Array): Buffer[] {
 function longName(path: string): Buffer[] {
   const bytes = Buffer.from(`${path}\0`, 'utf8');
   if (bytes.length <= 100) return [];
-  return [header({ path: '././@LongLink', uid: 0, gid: 0, mode: 0, size: bytes.length, type: 'L' }), ...padded(bytes)];
+  return [
+    header({ path: '././@LongLink', uid: 0, gid: 0, mode: 0, size: bytes.length, type: 'L' }),
+    ...padded(bytes),
+  ];
 }
 
 /** A tar archive of the files with paths relative to `root` ('/' or an absolute folder that holds them all). */

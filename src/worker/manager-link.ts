@@ -132,7 +132,9 @@ export class ManagerLink {
     const onAbort = (): void => abort.abort(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
     const timer = clock.setTimer(CONNECT_TIMEOUT_MS, () =>
-      abort.abort(new SwarmdError('TIMEOUT', `manager ${address} did not answer in ${CONNECT_TIMEOUT_MS} ms`)),
+      abort.abort(
+        new SwarmdError('TIMEOUT', `manager ${address} did not answer in ${CONNECT_TIMEOUT_MS} ms`),
+      ),
     );
     let connection: RpcConnection | null = null;
     let served = false;
@@ -168,7 +170,8 @@ export class ManagerLink {
     try {
       for await (const value of stream) {
         const message = parseSessionMessage(value);
-        if (!message.ok) throw new SwarmdError('CORRUPT', `manager ${address} sent nonsense: ${message.reason}`);
+        if (!message.ok)
+          throw new SwarmdError('CORRUPT', `manager ${address} sent nonsense: ${message.reason}`);
         if (message.value.kind === 'welcome') {
           session.welcome(message.value.sessionId, message.value.heartbeatMs);
           this.#previousSession = message.value.sessionId;

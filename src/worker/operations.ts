@@ -97,7 +97,9 @@ export class OperationRunner {
   async #perform(effect: RunEffect, abort: AbortController): Promise<WorkerEvent> {
     const { taskId, operation, runtime: kind } = effect;
     try {
-      const observed = await this.#gate(kind, operation).enter(abort.signal, () => this.#bounded(effect, abort));
+      const observed = await this.#gate(kind, operation).enter(abort.signal, () =>
+        this.#bounded(effect, abort),
+      );
       return { kind: 'done', taskId, operation, observed };
     } catch (error) {
       const { code, message, details } = toSwarmdError(error, 'RUNTIME');
@@ -162,7 +164,10 @@ export class OperationRunner {
   async #create(runtime: Runtime, task: Task, signal: AbortSignal): Promise<void> {
     const { secret, config } = this.#dependencies.assignments();
     const { secrets, configs } = task.spec.container;
-    const files = { secrets: payloads(secrets, secret, 'secret'), configs: payloads(configs, config, 'config') };
+    const files = {
+      secrets: payloads(secrets, secret, 'secret'),
+      configs: payloads(configs, config, 'config'),
+    };
     const networking = this.#networking.get(task.id) ?? (await this.#prepareNetworks(task, signal));
     const { nodeAddress, hostname } = this.#dependencies;
     await runtime.create(task, { networking, ...files, nodeAddress, hostname }, signal);

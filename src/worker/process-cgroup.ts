@@ -28,7 +28,8 @@ export function limitWrites(limits: ResourceAmount | undefined, version: 1 | 2):
   }
   if (limits?.nanoCpus !== undefined && limits.nanoCpus > 0) {
     const quota = Math.max(1_000, Math.round((limits.nanoCpus / 1e9) * CPU_PERIOD_US));
-    if (version === 2) writes.push({ controller: 'cpu', file: 'cpu.max', value: `${quota} ${CPU_PERIOD_US}` });
+    if (version === 2)
+      writes.push({ controller: 'cpu', file: 'cpu.max', value: `${quota} ${CPU_PERIOD_US}` });
     else {
       writes.push({ controller: 'cpu', file: 'cpu.cfs_period_us', value: String(CPU_PERIOD_US) });
       writes.push({ controller: 'cpu', file: 'cpu.cfs_quota_us', value: String(quota) });

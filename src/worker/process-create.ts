@@ -3,7 +3,18 @@
  *
  * Invariant: the folder appears under its own name only when it is complete.
  */
-import { access, chmod, chown, constants, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  chown,
+  constants,
+  mkdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { constants as osConstants } from 'node:os';
 import { dirname, isAbsolute, join, normalize, resolve } from 'node:path';
 import { SwarmdError } from '../base/errors.ts';

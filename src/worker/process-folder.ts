@@ -92,6 +92,14 @@ export async function removeFolder(root: string, taskId: string): Promise<void> 
   await rm(taskFolder(root, taskId), { recursive: true, force: true });
 }
 
+/** Removes what an earlier life of the daemon began to make and did not finish. */
+export async function removePartialFolders(root: string): Promise<void> {
+  const names = await readdir(root).catch(() => []);
+  for (const name of names) {
+    if (name.endsWith('.partial')) await rm(join(root, name), { recursive: true, force: true });
+  }
+}
+
 async function readText(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8');

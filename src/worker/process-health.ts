@@ -100,7 +100,9 @@ export class HealthMonitor {
       child.stdout.on('data', keep);
       child.stderr.on('data', keep);
       child.once('error', (error) => finish(false, error.message));
-      child.once('exit', (code) => finish(code === 0, output === '' ? `exit code ${code ?? 'by signal'}` : output));
+      child.once('exit', (code) =>
+        finish(code === 0, output === '' ? `exit code ${code ?? 'by signal'}` : output),
+      );
     });
   }
 }

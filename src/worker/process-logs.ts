@@ -38,7 +38,8 @@ export function parseNotes(text: string): TimeNote[] {
   const notes: TimeNote[] = [];
   for (const line of text.split('\n')) {
     const [offset, atMs] = line.split(' ').map(Number);
-    if (offset !== undefined && atMs !== undefined && Number.isFinite(offset + atMs)) notes.push({ offset, atMs });
+    if (offset !== undefined && atMs !== undefined && Number.isFinite(offset + atMs))
+      notes.push({ offset, atMs });
   }
   return notes;
 }
@@ -132,9 +133,9 @@ export class LogRecorder {
       try {
         for (const stream of logStreams) await this.#lookAt(stream);
         this.#first = false;
-      } catch (error) {
-        // The folder went away under us: the task was removed.
-        if (systemErrorCode(error) !== 'ENOENT') throw error;
+      } catch {
+        // The folder went away (the task was removed) or the disk is full: the output itself is the task's own
+        // writing, only the times of its lines get coarser until the next look.
       }
       for (const listener of this.#listeners) listener();
     });

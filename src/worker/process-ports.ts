@@ -54,7 +54,10 @@ export async function pickPort(
     const free = await Promise.all(protocols.map((protocol) => isPortFree(port, protocol)));
     if (free.every(Boolean)) return port;
   }
-  throw new SwarmdError('RESOURCE_EXHAUSTED', `no free port from ${range.first} to ${range.last} on this node`);
+  throw new SwarmdError(
+    'RESOURCE_EXHAUSTED',
+    `no free port from ${range.first} to ${range.last} on this node`,
+  );
 }
 
 /** Ports for everything a service publishes: one number a target port, whatever its protocols. */

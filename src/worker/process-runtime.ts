@@ -27,6 +27,7 @@ import {
   readRecord,
   readRun,
   removeFolder,
+  removePartialFolders,
   taskFolder,
   writeRecord,
   writeRun,
@@ -34,7 +35,8 @@ import {
 import { HealthMonitor } from './process-health.ts';
 import { logPath, LogRecorder, PROCESS_LOG_BYTES_MAX, readLogs } from './process-logs.ts';
 import { isPortFree, type PortRange, PROCESS_PORT_FIRST, PROCESS_PORT_LAST } from './process-ports.ts';
-import { isAlive, sendSignal, sessionMembers, startShim } from './process-shim.ts';
+import { killMembers, killSession, STOP_POLL_MS } from './process-session.ts';
+import { isAlive, sendSignal, startShim } from './process-shim.ts';
 import type { Runtime, RuntimeTaskState, TaskSetup } from './types.ts';
 
 export interface ProcessRuntimeOptions {
@@ -57,9 +59,6 @@ export interface ProcessRuntimeDependencies {
 export const DEFAULT_TASK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** A running task is looked at this often, besides the events of its own. */
 export const PROCESS_POLL_MS = 500;
-/** After SIGKILL the kernel has this long to end what is left. */
-const KILL_WAIT_MS = 5_000;
-const STOP_POLL_MS = 20;
 
 /** A running task under watch. */
 interface Watch {
@@ -126,13 +125,13 @@ export class ProcessRuntime implements Runtime {
       const deadline = clock.monotonicMs() + record.stopGraceMs;
       while ((await isAlive(run)) && clock.monotonicMs() < deadline) await sleep(clock, STOP_POLL_MS, signal);
     }
-    await this.#kill(run, signal);
+    await killSession(run, this.#dependencies.clock, signal);
     await this.#noticeEnd(taskId);
   }
 
   async remove(taskId: TaskId, signal: AbortSignal): Promise<void> {
     const run = await readRun(taskFolder(this.#root, taskId));
-    if (run !== null) await this.#kill(run, signal);
+    if (run !== null) await killSession(run, this.#dependencies.clock, signal);
     const watch = this.#watches.get(taskId);
     if (watch !== undefined) await this.#unwatch(taskId, watch);
     this.#ports.delete(taskId);
@@ -152,7 +151,7 @@ export class ProcessRuntime implements Runtime {
     }
     const note = run.note === '' ? {} : { note: run.note };
     if ((await readExit(folder)) === null && (await isAlive(run))) {
-      const health = this.#watch(taskId, folder, record, run).health?.state.health;
+      const health = this.#closed ? undefined : this.#watch(taskId, folder, record, run).health?.state.health;
       const container = { containerId: taskId, pid: run.pid };
       return { ...base, ...note, phase: 'running', container, error: '', ...(health ? { health } : {}) };
     }
@@ -182,12 +181,16 @@ export class ProcessRuntime implements Runtime {
   }
 
   async *logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogRecord> {
-    const state = await this.inspect(request.taskId, signal);
+    const { clock } = this.#dependencies;
+    let state = await this.inspect(request.taskId, signal);
+    while (request.follow && state?.phase === 'created') {
+      await sleep(clock, PROCESS_POLL_MS, signal);
+      state = await this.inspect(request.taskId, signal);
+    }
     if (state === null) {
       throw new SwarmdError('NOT_FOUND', `task ${request.taskId} has no output on this node`);
     }
     const recorder = this.#watches.get(request.taskId)?.recorder ?? null;
-    const { clock } = this.#dependencies;
     yield* readLogs(taskFolder(this.#root, request.taskId), recorder, request, { clock, signal });
   }
 
@@ -223,7 +226,10 @@ export class ProcessRuntime implements Runtime {
       ports: ports.ports,
       fixedPorts: ports.fixed,
     });
-    this.#ports.set(task.id, ports.ports.map((port) => port.hostPort));
+    this.#ports.set(
+      task.id,
+      ports.ports.map((port) => port.hostPort),
+    );
   }
 
   #range(): PortRange {
@@ -237,9 +243,14 @@ export class ProcessRuntime implements Runtime {
   /** The ports of the tasks an earlier life of the daemon made. */
   async #scanPorts(): Promise<void> {
     if (this.#scanned) return;
+    await removePartialFolders(this.#root);
     for (const id of await listFolders(this.#root)) {
       const record = await readRecord(taskFolder(this.#root, id));
-      if (record !== null) this.#ports.set(id, record.ports.map((port) => port.hostPort));
+      if (record !== null)
+        this.#ports.set(
+          id,
+          record.ports.map((port) => port.hostPort),
+        );
     }
     this.#scanned = true;
   }
@@ -250,7 +261,10 @@ export class ProcessRuntime implements Runtime {
     const free = await Promise.all(picked.map((port) => isPortFree(port.hostPort, port.protocol)));
     if (free.every(Boolean)) return record;
     const next = await withPorts(record, this.#range(), this.#takenPorts(), this.#dependencies.random);
-    this.#ports.set(record.taskId, next.ports.map((port) => port.hostPort));
+    this.#ports.set(
+      record.taskId,
+      next.ports.map((port) => port.hostPort),
+    );
     await writeRecord(folder, next);
     return next;
   }
@@ -278,7 +292,9 @@ export class ProcessRuntime implements Runtime {
       const { taskId, limits } = record;
       const { clock, log } = this.#dependencies;
       const note =
-        this.#cgroupRoot === null ? '' : await applyLimits(this.#cgroupRoot, taskId, shim.identity.pid, limits);
+        this.#cgroupRoot === null
+          ? ''
+          : await applyLimits(this.#cgroupRoot, taskId, shim.identity.pid, limits);
       if (note !== '') log.warn('limits of a process task are not enforced', { task: taskId, reason: note });
       const run: ProcessRun = { ...shim.identity, startedAtMs: clock.nowMs(), note };
       await writeRun(folder, run);
@@ -308,32 +324,40 @@ export class ProcessRuntime implements Runtime {
     const recorder = new LogRecorder(folder, clock, this.#options.logBytesMax ?? PROCESS_LOG_BYTES_MAX);
     const watch: Watch = { recorder, health, run, timer: null };
     this.#watches.set(taskId, watch);
-    if (!this.#closed) this.#poll(taskId, watch);
+    this.#poll(taskId, watch);
     return watch;
   }
 
   #poll(taskId: TaskId, watch: Watch): void {
     watch.timer = this.#dependencies.clock.setTimer(PROCESS_POLL_MS, () => {
       if (this.#watches.get(taskId) !== watch) return;
-      void watch.recorder.look().then(async () => {
-        if (!(await isAlive(watch.run))) await this.#noticeEnd(taskId);
-        else if (!this.#closed && this.#watches.get(taskId) === watch) this.#poll(taskId, watch);
+      this.#look(taskId, watch).catch((error: unknown) => {
+        this.#warn(taskId, error);
+        if (this.#watches.get(taskId) === watch) this.#poll(taskId, watch);
       });
     });
   }
 
+  async #look(taskId: TaskId, watch: Watch): Promise<void> {
+    await watch.recorder.look();
+    if (!(await isAlive(watch.run))) await this.#noticeEnd(taskId);
+    else if (!this.#closed && this.#watches.get(taskId) === watch) this.#poll(taskId, watch);
+  }
+
   #noticeSoon(taskId: TaskId): void {
-    this.#noticeEnd(taskId).catch((error: unknown) => {
-      const { log } = this.#dependencies;
-      log.warn('end of a process task could not be looked at', { task: taskId, error: errorMessage(error) });
-    });
+    this.#noticeEnd(taskId).catch((error: unknown) => this.#warn(taskId, error));
+  }
+
+  #warn(taskId: TaskId, error: unknown): void {
+    const { log } = this.#dependencies;
+    log.warn('process task could not be looked at', { task: taskId, error: errorMessage(error) });
   }
 
   /** The supervisor is gone: what the command left behind in its session goes too, as in a container. */
   async #noticeEnd(taskId: TaskId): Promise<void> {
     const watch = this.#watches.get(taskId);
     if (watch === undefined || this.#closed) return;
-    await this.#killMembers(watch.run);
+    await killMembers(watch.run);
     await this.#unwatch(taskId, watch);
     this.#emit(taskId);
   }
@@ -348,29 +372,6 @@ export class ProcessRuntime implements Runtime {
 
   #emit(taskId: TaskId): void {
     if (!this.#closed) for (const listener of this.#listeners) listener(taskId);
-  }
-
-  /** Ends the whole session by SIGKILL, the supervisor last so that it can note the exit code. */
-  async #kill(run: ProcessRun, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#dependencies;
-    const deadline = clock.monotonicMs() + KILL_WAIT_MS;
-    for (;;) {
-      const members = await this.#killMembers(run);
-      const supervisor = await isAlive(run);
-      if (members === 0 && !supervisor) return;
-      const late = clock.monotonicMs() >= deadline;
-      if (late && supervisor && members === 0) sendSignal(run.pid, 'SIGKILL');
-      if (late && clock.monotonicMs() >= deadline + KILL_WAIT_MS) {
-        throw new SwarmdError('TIMEOUT', `the session of process ${run.pid} does not end after SIGKILL`);
-      }
-      await sleep(clock, STOP_POLL_MS, signal);
-    }
-  }
-
-  async #killMembers(run: ProcessRun): Promise<number> {
-    const members = await sessionMembers(run);
-    for (const pid of members) sendSignal(pid, 'SIGKILL');
-    return members.length;
   }
 
   async #exitReason(

@@ -98,7 +98,10 @@ export interface ProcessStat {
 /** Reads the line of /proc/PID/stat. The command name in it may hold blanks and parentheses. */
 export function parseStat(text: string): ProcessStat | null {
   const close = text.lastIndexOf(')');
-  const fields = text.slice(close + 2).trim().split(' ');
+  const fields = text
+    .slice(close + 2)
+    .trim()
+    .split(' ');
   const pid = Number.parseInt(text, 10);
   const [state, , group, session] = fields;
   const startTicks = fields[19];

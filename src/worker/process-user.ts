@@ -22,7 +22,10 @@ export function resolveUser(spec: string, passwd: string, group: string): Result
   const home = entry?.[5] ?? '';
   if (groupPart === undefined) return ok({ uid, gid: Number(entry?.[3] ?? 0), home });
   if (/^\d+$/.test(groupPart)) return ok({ uid, gid: Number(groupPart), home });
-  const groupEntry = group.split('\n').map((line) => line.split(':')).find((fields) => fields[0] === groupPart);
+  const groupEntry = group
+    .split('\n')
+    .map((line) => line.split(':'))
+    .find((fields) => fields[0] === groupPart);
   if (groupEntry === undefined) return refuse(`group ${groupPart} is not in /etc/group of this node`);
   return ok({ uid, gid: Number(groupEntry[2]), home });
 }

@@ -15,7 +15,9 @@ function isPeer(value: unknown): value is ManagerPeer {
 const assignmentKinds = ['task', 'network', 'service', 'endpoint', 'secret', 'config'];
 
 function isAssignmentKey(value: unknown): value is Fields {
-  return isFields(value) && assignmentKinds.includes(value['kind'] as string) && typeof value['id'] === 'string';
+  return (
+    isFields(value) && assignmentKinds.includes(value['kind'] as string) && typeof value['id'] === 'string'
+  );
 }
 
 function isAssignmentItem(value: unknown): boolean {
@@ -30,7 +32,8 @@ export function parseSessionMessage(value: unknown): Result<SessionMessage> {
   if (!isFields(value)) return refuse('a session message is not an object');
   const { kind, managers } = value;
   if (kind === 'welcome' || kind === 'managers') {
-    if (!Array.isArray(managers) || !managers.every(isPeer)) return refuse(`${kind}: the managers are malformed`);
+    if (!Array.isArray(managers) || !managers.every(isPeer))
+      return refuse(`${kind}: the managers are malformed`);
     if (kind === 'managers') return ok({ kind, managers });
     const { sessionId, heartbeatMs } = value;
     if (typeof sessionId !== 'string' || typeof heartbeatMs !== 'number' || !(heartbeatMs > 0)) {
@@ -61,5 +64,7 @@ export function parseLogRequest(value: unknown): Result<LogRequest> {
     typeof follow === 'boolean' &&
     (tail === null || (typeof tail === 'number' && Number.isInteger(tail) && tail >= 0)) &&
     (sinceMs === null || (typeof sinceMs === 'number' && Number.isFinite(sinceMs)));
-  return wellFormed ? ok(value as unknown as LogRequest) : refuse('a log request has taskId, follow, tail and sinceMs');
+  return wellFormed
+    ? ok(value as unknown as LogRequest)
+    : refuse('a log request has taskId, follow, tail and sinceMs');
 }

@@ -162,13 +162,20 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 function isStoredTask(value: unknown): value is StoredTask {
   if (!isRecord(value) || !isRecord(value['task']) || !isRecord(value['status'])) return false;
   const { task, status } = value as { task: Record<string, unknown>; status: Record<string, unknown> };
-  return typeof task['id'] === 'string' && isId(task['id']) && isRecord(task['spec']) && isTaskState(status['state']);
+  return (
+    typeof task['id'] === 'string' &&
+    isId(task['id']) &&
+    isRecord(task['spec']) &&
+    isTaskState(status['state'])
+  );
 }
 
 function isManagerList(value: unknown): value is ManagerPeer[] {
   return (
     Array.isArray(value) &&
-    value.every((peer) => isRecord(peer) && typeof peer['address'] === 'string' && typeof peer['nodeId'] === 'string')
+    value.every(
+      (peer) => isRecord(peer) && typeof peer['address'] === 'string' && typeof peer['nodeId'] === 'string',
+    )
   );
 }
 

@@ -2,7 +2,8 @@
  * A cluster in one object for tests of the orchestrators: the real store, planners and scheduler, an allocator
  * that only moves tasks on, and workers that do as they are told, on a clock that moves when told.
  *
- * Invariants: `settle` ends only when every planner has nothing to do; time moves through every wake-up on its way.
+ * Invariants: `settle` ends only when every planner has nothing to do; time moves through every wake-up on its way;
+ * an orchestrator that plans again on its own result finds nothing to do (asserted at every turn).
  */
 import assert from 'node:assert/strict';
 import { seededRandom, type Random } from '../../src/base/random.ts';
@@ -179,6 +180,9 @@ export class FakeCluster {
         wakeAt = earlier(wakeAt, plan.wakeAt);
         for (const note of plan.notes) this.notes.push(note.message);
         assert.equal(apply(plan.actions), null);
+        if (!orchestratorPlanners.includes(planner)) continue;
+        const again = planner(this.store, { nowMs: this.nowMs, random: seededRandom(this.store.index) });
+        assert.deepEqual(again.actions, [], `${planner.name} finds more to do on its own result`);
       }
     });
     if (actions.length > 0) this.apply(actions);

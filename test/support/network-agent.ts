@@ -48,7 +48,7 @@ async function main([socket, engineSocket, nodeId, address]: readonly string[]):
   const rung = await detectRung(facts, commands, signal);
   const engine = dockerEngineNetworks({ socketPath: engineSocket as string });
   const networks = new OverlayNetworks(
-    { nodeId, address, rung, checkMs: 500 },
+    { nodeId, address, rung, checkMs: 500, preparedKeepMs: 1_000 },
     { engine, commands, clock, logger, onChange: () => dns.retry() },
   );
   const dns: DnsServer = new DnsServer(
@@ -59,7 +59,7 @@ async function main([socket, engineSocket, nodeId, address]: readonly string[]):
   await dns.start();
   let state = routing({});
   const handle = async (request: IncomingMessage): Promise<unknown> => {
-    switch (request.url) {
+    switch (request.url?.replace(/^\/v[\d.]+/, '')) {
       case '/update':
         state = routing((await readJson(request)) as RoutingLists);
         networks.update(state);

@@ -6,7 +6,15 @@ import type { Run, SwarmdCommand } from '../command.ts';
 import { matchesFilter, matchesLabels, parseFilters } from '../filters.ts';
 import { withApi, withConnectionFlags } from '../host.ts';
 import { forEachRef } from '../lookup.ts';
-import { naturalCompare, printError, printInspect, printLine, printList, shortId, type Column } from '../output.ts';
+import {
+  naturalCompare,
+  printError,
+  printInspect,
+  printLine,
+  printList,
+  shortId,
+  type Column,
+} from '../output.ts';
 import { withListFlags } from './service-view.ts';
 
 const columns: readonly Column[] = [
@@ -70,7 +78,10 @@ function registerCreate(parent: SwarmdCommand, run: Run): void {
 }
 
 function registerList(parent: SwarmdCommand, run: Run): void {
-  const command = withListFlags(parent.sub('ls', 'list networks').alias('list')).flag('--no-trunc', 'full ids');
+  const command = withListFlags(parent.sub('ls', 'list networks').alias('list')).flag(
+    '--no-trunc',
+    'full ids',
+  );
   command.run(run, (_args, self) => {
     const { outside } = run;
     return withApi(self, outside, async (api) => {

@@ -33,7 +33,11 @@ async function inspectNode(outside: Outside, api: ApiConnection, ref: string): P
     return await api.call('node.inspect', { ref }, options);
   } catch (error) {
     const nodes = await api.call('node.list', {}, options);
-    throw withNearestName(error, ref, nodes.map((node) => node.description.hostname));
+    throw withNearestName(
+      error,
+      ref,
+      nodes.map((node) => node.description.hostname),
+    );
   }
 }
 
@@ -43,8 +47,18 @@ function registerList(parent: SwarmdCommand, run: Run): void {
     return withApi(command, outside, async (api) => {
       const options = command.opts<{ filter: string[]; format?: string; quiet?: boolean }>();
       const signal = outside.interrupt;
-      const [nodes, info] = await Promise.all([api.call('node.list', {}, { signal }), api.call('info', {}, { signal })]);
-      const filters = parseFilters(options.filter, ['id', 'label', 'node.label', 'membership', 'name', 'role']);
+      const [nodes, info] = await Promise.all([
+        api.call('node.list', {}, { signal }),
+        api.call('info', {}, { signal }),
+      ]);
+      const filters = parseFilters(options.filter, [
+        'id',
+        'label',
+        'node.label',
+        'membership',
+        'name',
+        'role',
+      ]);
       const rows = nodes
         .filter(
           (node) =>
@@ -101,7 +115,11 @@ function registerUpdate(parent: SwarmdCommand, run: Run): void {
     const flags = new FlagReader(self.opts());
     const availability = flags.oneOf('availability', ['active', 'pause', 'drain']);
     if (availability === undefined && !flags.has('label-add') && !flags.has('label-rm')) {
-      throw new UsageError('nothing to change; give --availability, --label-add or --label-rm', fullName(self), 1);
+      throw new UsageError(
+        'nothing to change; give --availability, --label-add or --label-rm',
+        fullName(self),
+        1,
+      );
     }
     return withApi(self, outside, async (api) => {
       const node = await inspectNode(outside, api, args[0] ?? '');
@@ -121,7 +139,9 @@ function registerUpdate(parent: SwarmdCommand, run: Run): void {
 }
 
 function registerPs(parent: SwarmdCommand, run: Run): void {
-  const command = parent.sub('ps', 'list the tasks of nodes').argument('[node...]', 'names or ids (default: self)');
+  const command = parent
+    .sub('ps', 'list the tasks of nodes')
+    .argument('[node...]', 'names or ids (default: self)');
   withTaskFlags(command).run(run, (refs, self) => {
     const { outside } = run;
     return withApi(self, outside, async (api) => {

@@ -9,7 +9,15 @@ import type { ApiConnection, Outside } from '../context.ts';
 import { matchesFilter, matchesLabels, parseFilters } from '../filters.ts';
 import { withApi, withConnectionFlags } from '../host.ts';
 import { forEachRef } from '../lookup.ts';
-import { durationWords, naturalCompare, printError, printInspect, printLine, printList, type Column } from '../output.ts';
+import {
+  durationWords,
+  naturalCompare,
+  printError,
+  printInspect,
+  printLine,
+  printList,
+  type Column,
+} from '../output.ts';
 import { withListFlags } from './service-view.ts';
 
 type Kind = 'secret' | 'config';
@@ -47,7 +55,11 @@ function registerCreate(parent: SwarmdCommand, run: Run, kind: Kind): void {
     .argument('<name>', 'name')
     .argument('[file]', 'file, or "-" for standard input', '-')
     .list('-l, --label <name=value>', 'label')
-    .unsupported(kind === 'secret' ? ['--driver <driver>', '--template-driver <driver>'] : ['--template-driver <driver>']);
+    .unsupported(
+      kind === 'secret'
+        ? ['--driver <driver>', '--template-driver <driver>']
+        : ['--template-driver <driver>'],
+    );
   withConnectionFlags(command).run(run, async (args, self) => {
     const data = Buffer.from(await readContent(outside, args[1] ?? '-')).toString('base64');
     const labels = keyValues('label', new FlagReader(self.opts()).list('label'));
@@ -55,7 +67,9 @@ function registerCreate(parent: SwarmdCommand, run: Run, kind: Kind): void {
     return withApi(self, outside, async (api) => {
       const options = { signal: outside.interrupt };
       const made =
-        kind === 'secret' ? await api.call('secret.create', { spec }, options) : await api.call('config.create', { spec }, options);
+        kind === 'secret'
+          ? await api.call('secret.create', { spec }, options)
+          : await api.call('config.create', { spec }, options);
       printLine(outside, made.id);
       return 0;
     });
@@ -64,7 +78,9 @@ function registerCreate(parent: SwarmdCommand, run: Run, kind: Kind): void {
 
 function list(outside: Outside, api: ApiConnection, kind: Kind): Promise<readonly (Secret | Config)[]> {
   const options = { signal: outside.interrupt };
-  return kind === 'secret' ? api.call('secret.list', { stack: null }, options) : api.call('config.list', { stack: null }, options);
+  return kind === 'secret'
+    ? api.call('secret.list', { stack: null }, options)
+    : api.call('config.list', { stack: null }, options);
 }
 
 function registerList(parent: SwarmdCommand, run: Run, kind: Kind): void {
@@ -111,12 +127,15 @@ function registerInspect(parent: SwarmdCommand, run: Run, kind: Kind): void {
         async (ref) => {
           const options = { signal: outside.interrupt };
           const object =
-            kind === 'secret' ? await api.call('secret.inspect', { ref }, options) : await api.call('config.inspect', { ref }, options);
-          found.push(kind === 'secret' ? withoutData(object) : object);
+            kind === 'secret'
+              ? await api.call('secret.inspect', { ref }, options)
+              : await api.call('config.inspect', { ref }, options);
+          found.push(kind === 'secret' ? withoutData(object as Secret) : object);
         },
         (error) => printError(outside, `Error: ${error.message}`),
       );
-      if (pretty === true) for (const object of found) outside.terminal.stdout.write(prettyFile(object, kind));
+      if (pretty === true)
+        for (const object of found) outside.terminal.stdout.write(prettyFile(object, kind));
       else printInspect(outside, found, format);
       return exitCode;
     }),
@@ -136,13 +155,17 @@ function prettyFile(object: Secret | Config, kind: Kind): string {
     ...(labels.length === 0 ? [] : [`Labels:   ${labels.join(', ')}`]),
     `Created:  ${new Date(object.meta.createdAt).toISOString()}`,
   ];
-  const data = kind === 'config' ? `Data:\n${Buffer.from(object.spec.data, 'base64').toString('utf8')}\n` : '';
+  const data =
+    kind === 'config' ? `Data:\n${Buffer.from(object.spec.data, 'base64').toString('utf8')}\n` : '';
   return `${head.join('\n')}\n${data}`;
 }
 
 function registerRemove(parent: SwarmdCommand, run: Run, kind: Kind): void {
   const { outside } = run;
-  const command = parent.sub('rm', `remove ${kind}s`).alias('remove').argument(`<${kind}...>`, 'names or ids');
+  const command = parent
+    .sub('rm', `remove ${kind}s`)
+    .alias('remove')
+    .argument(`<${kind}...>`, 'names or ids');
   withConnectionFlags(command).run(run, (refs, self) =>
     withApi(self, outside, (api) =>
       forEachRef(

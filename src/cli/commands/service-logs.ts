@@ -47,7 +47,10 @@ async function logs(outside: Outside, command: SwarmdCommand, ref: string): Prom
     try {
       for await (const record of api.serviceLogs(params, { signal: outside.interrupt })) {
         if (record.kind === 'notice') exitCode = 1;
-        const stream = record.kind === 'line' && record.stream === 'stdout' ? outside.terminal.stdout : outside.terminal.stderr;
+        const stream =
+          record.kind === 'line' && record.stream === 'stdout'
+            ? outside.terminal.stdout
+            : outside.terminal.stderr;
         stream.write(`${formatLogRecord(record, flags)}\n`);
       }
     } catch (error) {
@@ -65,7 +68,8 @@ export function formatLogRecord(record: ServiceLogRecord, flags: Omit<LogFlags, 
     return `warning: no output of task ${shortId(record.taskId, full)} on node ${shortId(record.nodeId, full)}: ${record.message}`;
   }
   const time = flags.timestamps === true ? `${new Date(record.atMs).toISOString()} ` : '';
-  const details = flags.details === true ? `node=${record.nodeId},task=${record.taskId},slot=${record.slot} ` : '';
+  const details =
+    flags.details === true ? `node=${record.nodeId},task=${record.taskId},slot=${record.slot} ` : '';
   if (flags.raw === true) return `${time}${details}${record.line}`;
   const slot = record.slot > 0 ? String(record.slot) : shortId(record.nodeId, full);
   const task = flags.taskIds === false ? '' : `.${shortId(record.taskId, full)}`;
@@ -75,7 +79,8 @@ export function formatLogRecord(record: ServiceLogRecord, flags: Omit<LogFlags, 
 
 function parseTail(command: SwarmdCommand, text: string): number | null {
   if (text === 'all') return null;
-  if (!/^[0-9]{1,9}$/.test(text)) throw new UsageError(`--tail takes a number of lines or "all", not "${text}"`, fullName(command));
+  if (!/^[0-9]{1,9}$/.test(text))
+    throw new UsageError(`--tail takes a number of lines or "all", not "${text}"`, fullName(command));
   return Number(text);
 }
 
@@ -84,6 +89,8 @@ function parseSince(command: SwarmdCommand, text: string, nowMs: number): number
   if (duration.ok) return nowMs - duration.value;
   const at = /^[0-9]+(\.[0-9]+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
   if (!Number.isNaN(at)) return at;
-  throw new UsageError(`--since takes a duration such as 10m or a time such as 2026-01-31T12:00:00Z, not "${text}"`, fullName(command));
+  throw new UsageError(
+    `--since takes a duration such as 10m or a time such as 2026-01-31T12:00:00Z, not "${text}"`,
+    fullName(command),
+  );
 }
-

@@ -8,6 +8,7 @@ import { fetchIds, forEachRef } from '../lookup.ts';
 import { printError, printLine } from '../output.ts';
 import { changeSpec } from '../service-change.ts';
 import { addServiceFlags } from '../service-flags.ts';
+import { inspectService } from './service-view.ts';
 import { exitCodeOf, reportOutcome, waitForService } from '../wait.ts';
 
 export function registerServiceUpdate(parent: SwarmdCommand, run: Run): void {
@@ -28,7 +29,7 @@ async function update(outside: Outside, command: SwarmdCommand, ref: string): Pr
   if (flags.bool('rollback') === true) return rollback(outside, command, ref);
   return withApi(command, outside, async (api) => {
     const signal = outside.interrupt;
-    const service = await api.call('service.inspect', { ref }, { signal });
+    const service = await inspectService(outside, api, ref);
     const environment = (name: string): string | undefined => outside.env[name];
     const spec = changeSpec({ flags, spec: service.spec, environment, ids: await fetchIds(outside, api) });
     const params = { ref: service.id, version: service.meta.version, spec };
@@ -66,7 +67,7 @@ async function rollback(outside: Outside, command: SwarmdCommand, ref: string): 
   const flags = new FlagReader(command.opts());
   return withApi(command, outside, async (api) => {
     const signal = outside.interrupt;
-    const service = await api.call('service.inspect', { ref }, { signal });
+    const service = await inspectService(outside, api, ref);
     await api.call('service.rollback', { ref: service.id, version: service.meta.version }, { signal });
     printLine(outside, ref);
     if (flags.bool('detach') === true) return 0;
@@ -87,14 +88,20 @@ export function registerServiceScale(parent: SwarmdCommand, run: Run): void {
   command.run(run, (args, self) => scale(run.outside, self, args));
 }
 
-function parseScale(command: SwarmdCommand, text: string): { readonly ref: string; readonly replicas: number } {
+function parseScale(
+  command: SwarmdCommand,
+  text: string,
+): { readonly ref: string; readonly replicas: number } {
   const match = /^(.+)=([0-9]{1,9})$/.exec(text);
-  if (match === null) throw new UsageError(`"${text}" is not SERVICE=REPLICAS, such as web=3`, fullName(command), 1);
+  if (match === null)
+    throw new UsageError(`"${text}" is not SERVICE=REPLICAS, such as web=3`, fullName(command), 1);
   return { ref: match[1] ?? '', replicas: Number(match[2]) };
 }
 
 async function scale(outside: Outside, command: SwarmdCommand, args: readonly string[]): Promise<number> {
-  const wanted = new Map(args.map((text) => parseScale(command, text)).map((entry) => [entry.ref, entry.replicas]));
+  const wanted = new Map(
+    args.map((text) => parseScale(command, text)).map((entry) => [entry.ref, entry.replicas]),
+  );
   const { detach } = command.opts<{ detach?: boolean }>();
   return withApi(command, outside, async (api) => {
     const scaled: string[] = [];
@@ -121,7 +128,7 @@ async function scale(outside: Outside, command: SwarmdCommand, args: readonly st
 
 async function scaleOne(outside: Outside, api: ApiConnection, ref: string, replicas: number): Promise<void> {
   const signal = outside.interrupt;
-  const service = await api.call('service.inspect', { ref }, { signal });
+  const service = await inspectService(outside, api, ref);
   const { mode } = service.spec;
   if (mode.kind !== 'replicated' && mode.kind !== 'replicated-job') {
     throw new SwarmdError(
@@ -129,7 +136,8 @@ async function scaleOne(outside: Outside, api: ApiConnection, ref: string, repli
       `service ${ref} is of mode ${mode.kind}: it runs one task on each node and cannot be scaled`,
     );
   }
-  const changed = mode.kind === 'replicated' ? { ...mode, replicas } : { ...mode, totalCompletions: replicas };
+  const changed =
+    mode.kind === 'replicated' ? { ...mode, replicas } : { ...mode, totalCompletions: replicas };
   const spec = { ...service.spec, mode: changed };
   await api.call('service.update', { ref: service.id, version: service.meta.version, spec }, { signal });
   printLine(outside, `${ref} scaled to ${replicas}`);

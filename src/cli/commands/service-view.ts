@@ -94,7 +94,10 @@ export function printTasks(
     raw: options.resolve === false,
     nowMs: outside.clock.nowMs(),
   });
-  const short = options.quiet === true && !full ? rows.map((row) => ({ ...row, ID: (row['ID'] ?? '').slice(0, 12) })) : rows;
+  const short =
+    options.quiet === true && !full
+      ? rows.map((row) => ({ ...row, ID: (row['ID'] ?? '').slice(0, 12) }))
+      : rows;
   printList(outside, short, taskColumns, options);
 }
 
@@ -110,7 +113,9 @@ export function registerServicePs(parent: SwarmdCommand, run: Run): void {
         refs,
         async (ref) => {
           const service = await inspectService(outside, api, ref);
-          tasks.push(...(await api.call('task.list', { service: service.id, node: null, stack: null }, { signal })));
+          tasks.push(
+            ...(await api.call('task.list', { service: service.id, node: null, stack: null }, { signal })),
+          );
         },
         (error) => printError(outside, `Error: ${error.message}`),
       );
@@ -121,12 +126,20 @@ export function registerServicePs(parent: SwarmdCommand, run: Run): void {
 }
 
 /** A service by reference; an unknown one is told with the nearest name. */
-export async function inspectService(outside: Outside, api: ApiConnection, ref: string): Promise<ServiceView> {
+export async function inspectService(
+  outside: Outside,
+  api: ApiConnection,
+  ref: string,
+): Promise<ServiceView> {
   try {
     return await api.call('service.inspect', { ref }, { signal: outside.interrupt });
   } catch (error) {
     const services = await api.call('service.list', { stack: null }, { signal: outside.interrupt });
-    throw withNearestName(error, ref, services.map((service) => service.spec.name));
+    throw withNearestName(
+      error,
+      ref,
+      services.map((service) => service.spec.name),
+    );
   }
 }
 
@@ -156,7 +169,10 @@ export function registerServiceInspect(parent: SwarmdCommand, run: Run): void {
 }
 
 export function registerServiceRemove(parent: SwarmdCommand, run: Run): void {
-  const command = parent.sub('rm', 'remove services').alias('remove').argument('<service...>', 'names or ids');
+  const command = parent
+    .sub('rm', 'remove services')
+    .alias('remove')
+    .argument('<service...>', 'names or ids');
   withConnectionFlags(command).run(run, (refs, self) => {
     const { outside } = run;
     return withApi(self, outside, (api) =>

@@ -31,7 +31,11 @@ export function registerStackDeploy(parent: SwarmdCommand, run: Run): void {
     .flag('-q, --quiet', 'no progress')
     .flag('--strict', 'refuse keys that a cluster cannot honour; a rollback while waiting is a failure')
     .value('--timeout <duration>', 'longest wait with --detach=false', '10m')
-    .oneOf('--resolve-image <mode>', 'accepted; images are not resolved to digests', ['always', 'changed', 'never'])
+    .oneOf('--resolve-image <mode>', 'accepted; images are not resolved to digests', [
+      'always',
+      'changed',
+      'never',
+    ])
     .flag('--with-registry-auth', 'accepted; images are pulled with the credentials of each node');
   withConnectionFlags(command).run(run, (args, self) => deploy(run.outside, self, args[0] ?? null));
 }
@@ -56,7 +60,8 @@ async function deploy(outside: Outside, command: SwarmdCommand, name: string | n
       printError(outside, `The work goes on without this command. To look: swarmd stack ps ${plan.name}`);
     }
     for (const { outcome } of results) {
-      if (outcome.kind !== 'converged' && outcome.kind !== 'interrupted') printError(outside, `Error: ${outcome.message}`);
+      if (outcome.kind !== 'converged' && outcome.kind !== 'interrupted')
+        printError(outside, `Error: ${outcome.message}`);
     }
     return Math.max(0, ...results.map(({ outcome }) => exitCodeOf(outcome, strict)));
   });

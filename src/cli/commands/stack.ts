@@ -22,7 +22,10 @@ export function registerStack(program: SwarmdCommand, run: Run): void {
 }
 
 function registerList(parent: SwarmdCommand, run: Run): void {
-  const command = parent.sub('ls', 'list stacks').alias('list').value('--format <format>', 'table, json or a template');
+  const command = parent
+    .sub('ls', 'list stacks')
+    .alias('list')
+    .value('--format <format>', 'table, json or a template');
   withConnectionFlags(command).run(run, (_args, self) => {
     const { outside } = run;
     return withApi(self, outside, async (api) => {
@@ -35,7 +38,10 @@ function registerList(parent: SwarmdCommand, run: Run): void {
       const rows = [...counts]
         .sort(([a], [b]) => naturalCompare(a, b))
         .map(([name, count]) => ({ Name: name, Services: String(count) }));
-      const columns = [['NAME', 'Name'], ['SERVICES', 'Services']] as const;
+      const columns = [
+        ['NAME', 'Name'],
+        ['SERVICES', 'Services'],
+      ] as const;
       printList(outside, rows, columns, self.opts<{ format?: string }>(), 'Name');
       return 0;
     });
@@ -99,7 +105,12 @@ function registerRemove(parent: SwarmdCommand, run: Run): void {
 }
 
 /** Removes services, then secrets, configs and networks of a stack; false when there was none. */
-async function removeStack(outside: Outside, api: ApiConnection, stack: string, detach: boolean): Promise<boolean> {
+async function removeStack(
+  outside: Outside,
+  api: ApiConnection,
+  stack: string,
+  detach: boolean,
+): Promise<boolean> {
   const signal = outside.interrupt;
   const [services, secrets, configs, networks] = await Promise.all([
     api.call('service.list', { stack }, { signal }),

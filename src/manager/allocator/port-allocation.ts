@@ -42,13 +42,15 @@ export function usesIngressNetwork(service: Service): boolean {
 
 /** Whether `given` is what `wanted` asks for, the number aside where any would do. */
 function answers(given: PortConfig, wanted: PortConfig): boolean {
+  const sameNumber = given.publishedPort === wanted.publishedPort;
+  const numberFits =
+    wanted.publishMode === 'host' || wanted.publishedPort !== 0 ? sameNumber : given.publishedPort !== 0;
   return (
+    numberFits &&
     given.name === wanted.name &&
     given.protocol === wanted.protocol &&
     given.targetPort === wanted.targetPort &&
-    given.publishMode === wanted.publishMode &&
-    (given.publishedPort === wanted.publishedPort ||
-      (wanted.publishedPort === 0 && wanted.publishMode === 'ingress' && given.publishedPort !== 0))
+    given.publishMode === wanted.publishMode
   );
 }
 

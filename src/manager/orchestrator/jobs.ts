@@ -76,8 +76,7 @@ function planReplicatedJob(
   const concurrent = mode.maxConcurrent === 0 ? mode.totalCompletions : mode.maxConcurrent;
   let wanted = 0;
   for (const run of runs.values()) {
-    superviseSlot(draft, view, service, run.wanted);
-    if (run.wanted.length > 0) wanted++;
+    if (!run.over && superviseSlot(draft, view, service, run.wanted)) wanted++;
   }
   for (let slot = 0; slot < mode.totalCompletions && wanted < concurrent; slot++) {
     const run = runs.get(String(slot));

@@ -20,17 +20,22 @@ export function planReaping(view: StateView, context: PlanContext): Plan {
   const { taskHistoryLimit, orphanAfterMs } = cluster?.spec ?? defaultClusterSpec;
   for (const node of view.all('node')) orphanTasks(draft, view, node, orphanAfterMs);
 
+  const dropped = new Set<string>();
   const ended = new Map<Service, Task[]>();
   for (const task of view.all('task')) {
     const service = view.get('service', task.serviceId);
-    if (service === undefined) raiseDesired(draft, task, 'remove');
-    if (isDisposable(view, task)) drop(draft, task);
-    else if (service !== undefined && isHistory(task)) push(ended, service, task);
+    if (isDisposable(view, task, service)) {
+      drop(draft, task);
+      dropped.add(task.id);
+    } else if (service === undefined) raiseDesired(draft, task, 'remove');
+    else if (isHistory(task)) push(ended, service, task);
   }
   for (const [service, tasks] of ended) trimHistory(draft, view, service, tasks, taskHistoryLimit);
 
   for (const service of view.all('service')) {
-    if (!service.pendingDelete || !isEmpty(view.tasksOfService(service.id))) continue;
+    if (!service.pendingDelete) continue;
+    const left = [...view.tasksOfService(service.id)].some((task) => !dropped.has(task.id));
+    if (left) continue;
     draft.actions.push({ kind: 'delete', table: 'service', id: service.id, expect: service.meta.version });
   }
   return finishPlan(draft);
@@ -40,11 +45,6 @@ function push<K>(groups: Map<K, Task[]>, key: K, task: Task): void {
   const group = groups.get(key);
   if (group === undefined) groups.set(key, [task]);
   else group.push(task);
-}
-
-function isEmpty(items: Iterable<unknown>): boolean {
-  for (const _ of items) return false;
-  return true;
 }
 
 function drop(draft: Draft, task: Task): void {
@@ -57,9 +57,10 @@ function isToEnd(task: Task): boolean {
 }
 
 /** Whether nothing needs the task any more: asked to go and stopped, never given to a node, or its node removed. */
-function isDisposable(view: StateView, task: Task): boolean {
-  if (!isToEnd(task)) return false;
-  if (task.desiredState === 'remove' && isStopped(task)) return true;
+function isDisposable(view: StateView, task: Task, service: Service | undefined): boolean {
+  const leaves = service === undefined || task.desiredState === 'remove';
+  if (!leaves && !isToEnd(task)) return false;
+  if (leaves && isStopped(task)) return true;
   if (isStopped(task) && !isTerminalState(task.status.state)) return task.update === undefined;
   return task.nodeId !== '' && view.get('node', task.nodeId) === undefined;
 }

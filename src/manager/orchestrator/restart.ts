@@ -99,7 +99,7 @@ function predecessor(view: StateView, task: Task): Task | null {
 /** The replacement of a task: it waits for the delay and for the old one to stop, or wants to run at once. */
 function replacement(draft: Draft, view: StateView, service: Service, task: Task, cause: RestartCause): Task {
   const { context } = draft;
-  const node = task.nodeId === '' ? undefined : view.get('node', task.nodeId);
+  const node = nodeOf(view, task);
   const delayed = cause === 'ended' && !isNodeGone(task, node);
   const notBefore = delayed ? endedAt(task) + task.spec.restart.delayMs : context.nowMs;
   const before = predecessor(view, task);
@@ -128,32 +128,37 @@ export function runningState(service: Service): 'running' | 'complete' {
 /**
  * Replaces those of the wanted tasks of one slot (oldest first) that need it.
  * A task with a newer wanted one beside it is only shut down: that one is its replacement.
+ * @returns whether the slot still wants a task afterwards; false when its last one ended for good.
  */
 export function superviseSlot(
   draft: Draft,
   view: StateView,
   service: Service,
   wanted: readonly Task[],
-): void {
-  wanted.forEach((task, index) => {
-    const node = task.nodeId === '' ? undefined : view.get('node', task.nodeId);
-    const cause = restartCause(task, node);
-    if (cause === null) return;
-    if (index < wanted.length - 1) {
-      raiseDesired(draft, task, 'shutdown');
-      return;
-    }
-    if (!mayRestart(task, cause, runningState(service) === 'complete')) {
-      patchTask(draft, task, { desiredState: 'shutdown', finished: true });
-      return;
-    }
-    if (cause === 'ended' && !isNodeGone(task, node) && isStillDelayed(task, draft.context.nowMs)) {
-      wakeBy(draft, task.delayedStart?.notBefore ?? draft.context.nowMs);
-      return;
-    }
-    createTask(draft, replacement(draft, view, service, task, cause));
-    patchTask(draft, task, { desiredState: 'shutdown' });
-  });
+): boolean {
+  for (const task of wanted.slice(0, -1)) {
+    if (restartCause(task, nodeOf(view, task)) !== null) raiseDesired(draft, task, 'shutdown');
+  }
+  const task = wanted.at(-1);
+  if (task === undefined) return false;
+  const node = nodeOf(view, task);
+  const cause = restartCause(task, node);
+  if (cause === null) return true;
+  if (!mayRestart(task, cause, runningState(service) === 'complete')) {
+    patchTask(draft, task, { desiredState: 'shutdown', finished: true });
+    return wanted.length > 1;
+  }
+  if (cause === 'ended' && !isNodeGone(task, node) && isStillDelayed(task, draft.context.nowMs)) {
+    wakeBy(draft, task.delayedStart?.notBefore ?? draft.context.nowMs);
+    return true;
+  }
+  createTask(draft, replacement(draft, view, service, task, cause));
+  patchTask(draft, task, { desiredState: 'shutdown' });
+  return true;
+}
+
+function nodeOf(view: StateView, task: Task): ClusterNode | undefined {
+  return task.nodeId === '' ? undefined : view.get('node', task.nodeId);
 }
 
 /** Whether the task before has stopped, or nothing can be learned of it any more. */

@@ -53,13 +53,17 @@ function nextMark(task: Task, mark: TaskUpdateMark, config: UpdateConfig, nowMs:
   return ranMs <= config.monitorMs ? { ...mark, failedAt: nowMs } : mark;
 }
 
-/** Reads the progress of the update, and plans the marks that are due. */
+/**
+ * Reads the progress of the update, and plans the marks that are due.
+ * @param ending ids of tasks that this plan asks to stop, should the update go on.
+ */
 export function readProgress(
   draft: Draft,
   service: Service,
   status: UpdateStatus,
   config: UpdateConfig,
   tasks: Iterable<Task>,
+  ending: ReadonlySet<string>,
 ): UpdateProgress {
   const { nowMs } = draft.context;
   const made = [...tasks].filter((task) => isMadeByUpdate(service, status, task)).sort(byCreation);
@@ -84,7 +88,7 @@ export function readProgress(
       if (isDue(settled, config.delayMs, nowMs)) continue;
       busy++;
       wakeBy(draft, settled + config.delayMs);
-    } else if (isActive(task) && !isTerminalState(task.status.state)) {
+    } else if (isActive(task) && !ending.has(task.id) && !isTerminalState(task.status.state)) {
       busy++;
       wakeBy(draft, lastProgress(task) + UPDATE_START_DEADLINE_MS);
     }

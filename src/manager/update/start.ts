@@ -62,7 +62,7 @@ function manualRollback(service: Service, nowMs: number): NonNullable<Service['u
 }
 
 /** `nowMs`, or just after the update before: the start of an update tells its tasks from those of another. */
-function laterThan(before: number | undefined, nowMs: number): number {
+export function laterThan(before: number | undefined, nowMs: number): number {
   return before === undefined ? nowMs : Math.max(nowMs, before + 1);
 }
 

@@ -8,19 +8,19 @@
  * 3. A rollback is never rolled back. An automatic one leaves nothing to roll back to.
  * 4. The present spec is the only target: another update supersedes this one by replacing the service.
  */
-import type { Service, UpdateStatus } from '../../model/objects.ts';
+import type { Service, Task, UpdateStatus } from '../../model/objects.ts';
 import type { UpdateConfig } from '../../model/spec.ts';
 import { assertDefined } from '../../base/assert.ts';
 import { isDue } from '../orchestrator/deadline.ts';
 import { finishPlan, newDraft, updateService, wakeBy, type Draft } from '../orchestrator/draft.ts';
 import { nodeVerdict } from '../orchestrator/global.ts';
-import { isOccupied, slotsOf, type Slot } from '../orchestrator/slots.ts';
+import { isActive, isOccupied, slotsOf, type Slot } from '../orchestrator/slots.ts';
 import type { Plan, PlanContext } from '../state/planner.ts';
 import type { StateView } from '../state/view.ts';
 import { dirtyCheck, isDirtySlot } from './dirty.ts';
 import { readProgress, type UpdateProgress } from './progress.ts';
 import { clearSlot, replaceSlot } from './slot-step.ts';
-import { automaticRollback } from './start.ts';
+import { automaticRollback, laterThan } from './start.ts';
 
 /** Plans the next step of every update. Runs after the orchestrators, which keep slots and restart tasks. */
 export function planUpdates(view: StateView, context: PlanContext): Plan {
@@ -38,8 +38,8 @@ function isRollback(status: UpdateStatus): boolean {
   return status.state.startsWith('rollback');
 }
 
-function isUnderWay(status: UpdateStatus | undefined): status is UpdateStatus {
-  return status?.state === 'updating' || status?.state === 'rollback_started';
+function isUnderWay(status: UpdateStatus): boolean {
+  return status.state === 'updating' || status.state === 'rollback_started';
 }
 
 /** The slots the updater may change: those of nodes that a global service has left are not its to fill. */
@@ -57,34 +57,36 @@ function planService(draft: Draft, view: StateView, service: Service): void {
   const status = service.updateStatus;
   if (status?.state === 'paused' || status?.state === 'rollback_paused') return;
   const isDirty = dirtyCheck(view, service);
-  if (status !== undefined && !isUnderWay(status)) {
-    for (const slot of slotsOf(view, service)) {
-      if (slot.active.length > 1) clearSlot(draft, view, service, slot, isDirty, null);
-    }
-    return;
-  }
   const slots = updatableSlots(view, service);
-  const dirty = slots.filter((slot) => isDirtySlot(slot, isDirty));
-  if (status === undefined && dirty.length === 0) {
-    for (const slot of slots) {
-      if (slot.active.length > 1) clearSlot(draft, view, service, slot, isDirty, null);
-    }
+  let dirty = slots.filter((slot) => isDirtySlot(slot, isDirty));
+  // Once an update is over, only what it never came to (a node that was paused meanwhile) begins it again.
+  const underWay = status !== undefined && isUnderWay(status);
+  if (status !== undefined && !underWay) dirty = dirty.filter((slot) => !wasTried(slot, isDirty));
+  if (underWay || dirty.length > 0) {
+    runUpdate(draft, view, service, begin(draft, status, dirty.length), { slots, dirty, isDirty });
     return;
   }
-  runUpdate(draft, view, service, begin(draft, status, dirty.length), { slots, dirty, isDirty });
+  for (const slot of slots) {
+    if (slot.active.length > 1) clearSlot(draft, view, service, slot, isDirty, null);
+  }
+}
+
+/** Whether the slot has a clean task that is wanted, or one that ended for good: the rest is `clearSlot`'s. */
+function wasTried(slot: Slot, isDirty: (task: Task) => boolean): boolean {
+  return slot.tasks.some((task) => (isActive(task) || task.finished === true) && !isDirty(task));
 }
 
 /** The status the update goes on with: a new one, or the stored one with its slots counted. */
 function begin(draft: Draft, status: UpdateStatus | undefined, dirtySlots: number): UpdateStatus {
-  if (status === undefined) {
-    return {
-      state: 'updating',
-      startedAt: draft.context.nowMs,
-      message: 'update in progress',
-      slots: dirtySlots,
-    };
-  }
-  return status.slots === undefined ? { ...status, slots: dirtySlots } : status;
+  if (status !== undefined && isUnderWay(status))
+    return status.slots === undefined ? { ...status, slots: dirtySlots } : status;
+  const again = status !== undefined && isRollback(status);
+  return {
+    state: again ? 'rollback_started' : 'updating',
+    startedAt: laterThan(status?.startedAt, draft.context.nowMs),
+    message: again ? 'rollback in progress' : 'update in progress',
+    slots: dirtySlots,
+  };
 }
 
 interface Work {
@@ -95,16 +97,28 @@ interface Work {
 
 function runUpdate(draft: Draft, view: StateView, service: Service, status: UpdateStatus, work: Work): void {
   const config = isRollback(status) ? service.spec.rollback : service.spec.update;
+  // What goes on beside the update is planned first, and dropped if the update stops here.
+  const clearing = newDraft(draft.context);
+  for (const slot of work.slots) {
+    if (slot.active.length > 1) clearSlot(clearing, view, service, slot, work.isDirty, config.order);
+  }
+  const ending = new Set(
+    clearing.actions.flatMap((one) => (one.kind === 'patch-task' ? [one.id as string] : [])),
+  );
   const tasks = view.tasksOfService(service.id);
-  const progress = readProgress(draft, service, status, config, tasks);
+  const progress = readProgress(draft, service, status, config, tasks, ending);
   const stopped = failureAction(draft, service, status, config, progress);
+  if (stopped?.updateStatus?.state === 'rollback_started') {
+    // The way back begins at once; its plan stores the service.
+    planService(draft, view, stopped);
+    return;
+  }
   if (stopped !== null) {
     updateService(draft, stopped);
     return;
   }
-  for (const slot of work.slots) {
-    if (slot.active.length > 1) clearSlot(draft, view, service, slot, work.isDirty, config.order);
-  }
+  draft.actions.push(...clearing.actions);
+  draft.notes.push(...clearing.notes);
   const started = startSlots(draft, service, status, config, progress, work);
   const next = progress.busy + started === 0 ? completion(draft, status, config, progress) : status;
   if (next !== service.updateStatus) updateService(draft, { ...service, updateStatus: next });
@@ -156,9 +170,10 @@ function startSlots(
   let started = 0;
   for (const slot of work.dirty) {
     if (started >= places) break;
-    if (progress.attempted.has(slot.key)) continue;
-    // A clean task is there already (from a restart, or an update that went the other way): no new one is needed.
+    // A clean task is there already: made for this update, by a restart, or by one that went the other way.
     if (slot.active.some((task) => !work.isDirty(task))) continue;
+    // Its new task ended for good beside an old one (start-first): this update does not try it again.
+    if (progress.attempted.has(slot.key) && wasTried(slot, work.isDirty)) continue;
     replaceSlot(draft, service, slot, status, config.order);
     started++;
   }

@@ -44,10 +44,19 @@ function sendSnapshot(core: Core, to: number, progress: Progress): boolean {
   // A snapshot is dear: not for a follower that may be gone.
   if (!progress.recentActive) return false;
   const snapshot = core.log.snapshot();
-  if (snapshot === null) return false;
+  if (snapshot === null || !isMemberIn(snapshot, to)) {
+    // It was taken before the follower was added, and the follower would refuse it. A heartbeat tries again.
+    core.notes.push({ kind: 'snapshot-wanted', by: to });
+    return false;
+  }
   send(core, message('snapshot', to, { snapshot }));
   becomeSnapshot(progress, snapshot.index);
   return true;
+}
+
+function isMemberIn({ config }: Snapshot, id: number): boolean {
+  // A future learner is an outgoing voter.
+  return [config.voters, config.votersOutgoing, config.learners].some((ids) => ids.includes(id));
 }
 
 /** Sends every follower what it lacks. */
@@ -157,8 +166,7 @@ function restore(core: Core, snapshot: Snapshot): boolean {
   }
   const { config } = snapshot;
   const self = core.config.id;
-  const isMember = [config.voters, config.votersOutgoing, config.learners].some((ids) => ids.includes(self));
-  if (!isMember) return ignore('this node is not a member in it');
+  if (!isMemberIn(snapshot, self)) return ignore('this node is not a member in it');
   if (core.log.matchTerm(snapshot.index, snapshot.term)) {
     // The log holds that entry already, so everything before it is committed: no need to drop anything.
     core.log.commitTo(snapshot.index);

@@ -21,6 +21,7 @@ export type Note =
   | { readonly kind: 'config-refused'; readonly reason: string }
   | { readonly kind: 'snapshot-restored'; readonly index: number; readonly term: number }
   | { readonly kind: 'snapshot-ignored'; readonly index: number; readonly reason: string }
+  | { readonly kind: 'snapshot-wanted'; readonly by: number }
   | { readonly kind: 'transfer-aborted'; readonly to: number };
 
 /** One consensus core. */

@@ -50,7 +50,9 @@ export function healthPlan(check: HealthCheck | undefined): Result<HealthPlan | 
   if (kind === 'CMD-SHELL' && first !== undefined && rest.length === 1) {
     return ok({ command: { kind: 'shell', line: first }, ...times });
   }
-  return refuse(`health check test ${JSON.stringify(check.test)} is none of NONE, CMD argv..., CMD-SHELL command`);
+  return refuse(
+    `health check test ${JSON.stringify(check.test)} is none of NONE, CMD argv..., CMD-SHELL command`,
+  );
 }
 
 function positive(value: number | undefined, fallback: number): number {

@@ -75,7 +75,10 @@ export interface OperationFailure {
 
 export type WorkerEvent =
   /** Records read from disk at the start, before anything else. */
-  | { readonly kind: 'restored'; readonly tasks: readonly { readonly task: Task; readonly status: TaskStatus }[] }
+  | {
+      readonly kind: 'restored';
+      readonly tasks: readonly { readonly task: Task; readonly status: TaskStatus }[];
+    }
   | {
       readonly kind: 'assignments';
       readonly complete: boolean;

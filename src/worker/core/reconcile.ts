@@ -144,7 +144,10 @@ function reassigned(local: LocalTask, task: Task): LocalTask {
 }
 
 function differs(a: TaskStatus, b: TaskStatus): boolean {
-  return JSON.stringify([a.state, a.error, a.healthy, a.ports]) !== JSON.stringify([b.state, b.error, b.healthy, b.ports]);
+  return (
+    JSON.stringify([a.state, a.error, a.healthy, a.ports]) !==
+    JSON.stringify([b.state, b.error, b.healthy, b.ports])
+  );
 }
 
 function absorbList(draft: Draft, event: Extract<WorkerEvent, { kind: 'listed' }>): Iterable<TaskId> {

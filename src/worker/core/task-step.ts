@@ -77,7 +77,8 @@ function bringDown(local: LocalTask, observed: Observation | null, context: Step
     return withStatus(local, context, 'shutdown', { message: 'shutdown', error: '' });
   }
   const code = observed?.container.exitCode;
-  const error = code === undefined ? `task: ${local.verdict}` : `task: non-zero exit (${code}): ${local.verdict}`;
+  const error =
+    code === undefined ? `task: ${local.verdict}` : `task: non-zero exit (${code}): ${local.verdict}`;
   return withStatus(local, context, 'failed', { message: 'failed', error });
 }
 
@@ -198,7 +199,9 @@ function withStatus(
 }
 
 function sameStatus(a: TaskStatus, b: TaskStatus): boolean {
-  return JSON.stringify([a.container, a.ports, a.healthy]) === JSON.stringify([b.container, b.ports, b.healthy]);
+  return (
+    JSON.stringify([a.container, a.ports, a.healthy]) === JSON.stringify([b.container, b.ports, b.healthy])
+  );
 }
 
 /** The record after a failed operation; `news` when the managers should hear of it. */
@@ -225,7 +228,9 @@ export function afterFailure(
     return { local: retrying, news: false };
   }
   const mayRetry =
-    operation === 'start' ? failure.code === 'TIMEOUT' : isRetriable(failure.code) && attempts < PREPARE_ATTEMPTS_MAX;
+    operation === 'start'
+      ? failure.code === 'TIMEOUT'
+      : isRetriable(failure.code) && attempts < PREPARE_ATTEMPTS_MAX;
   if (failure.waits || mayRetry) {
     const message = `${local.status.state}: will try again`;
     const told = local.status.error === failure.message && local.status.message === message;

@@ -36,10 +36,7 @@ test('networks: defaults, and refusals', () => {
   refused(parseNetworkSpec({ name: 'a', subnet: '10.1.0.1/16' }), /first address/);
   refused(parseNetworkSpec({ name: 'a', subnet: '10.1.0.0/30' }), /use \/8 to \/29/);
   refused(parseNetworkSpec({ name: 'a', subnet: '2001:db8::/64' }), /no IPv4 subnet/);
-  refused(
-    parseNetworkSpec({ name: 'a', driver: 'bridge', subnet: '10.1.0.0/24' }),
-    /only for driver overlay/,
-  );
+  refused(parseNetworkSpec({ name: 'a', driver: 'host', subnet: '10.1.0.0/24' }), /no addresses of its own/);
   refused(
     parseNetworkSpec({ name: 'a', ingress: true, attachable: true }),
     /ingress network cannot be attachable/,

@@ -289,6 +289,44 @@ for (const { title, before, node, ageMs, notBeforeMs, starts: expected, wakeMs }
   });
 }
 
+test('a task that cannot be prepared is tried once a delay, not at full speed', () => {
+  const cluster = clusterWith({ delayMs: 5_000 });
+  let made = 0;
+  const seen = new Set(cluster.tasks().map((task) => task.id));
+  cluster.afterApply = () => {
+    for (const task of cluster.tasks()) {
+      if (seen.has(task.id)) continue;
+      seen.add(task.id);
+      made++;
+    }
+  };
+  cluster.fate = () => 'rejected';
+  end(cluster, 'failed');
+  cluster.advance(60_000);
+  assert.ok(made >= 11 && made <= 14, `${made} tasks in 60 s`);
+  cluster.fate = () => 'run';
+  cluster.advance(10_000);
+  assert.equal(cluster.up().length, 1);
+});
+
+test('the replacement of a task that never started waits for the one that still runs', () => {
+  const cluster = clusterWith({ delayMs: 0 });
+  const [running] = cluster.up();
+  assert.ok(running !== undefined);
+  cluster.stopsAtOnce = false;
+  cluster.setNode(running.nodeId, 'ready', 'drain');
+  cluster.settle();
+  const [waiting] = cluster.active();
+  assert.equal(waiting?.delayedStart?.afterTask, running.id);
+  cluster.report(waiting, 'rejected');
+  cluster.settle();
+  assert.equal(cluster.active()[0]?.delayedStart?.afterTask, running.id);
+  assert.equal(cluster.active()[0]?.desiredState, 'ready');
+  cluster.finishStopping();
+  cluster.settle();
+  assert.equal(cluster.up().length, 1);
+});
+
 test('a leader whose clock is far behind does not make a delayed start wait for it', () => {
   const cluster = clusterWith({ delayMs: 5_000 });
   end(cluster, 'failed');

@@ -161,7 +161,13 @@ test('a restarted worker adopts what runs before any manager answers', async (t)
   await world.restart();
   await waitFor('adoption', () => world.agent.tasks().some((local) => local.status.state === 'failed'));
   const states = new Map(world.agent.tasks().map((local) => [local.id, local.status.state]));
-  assert.deepEqual(states, new Map([[kept.id, 'running' as const], [ended.id, 'failed' as const]]));
+  assert.deepEqual(
+    states,
+    new Map([
+      [kept.id, 'running' as const],
+      [ended.id, 'failed' as const],
+    ]),
+  );
   assert.equal(world.runtime.starts(kept.id), 1);
   leader.down = false;
   await waitFor('the report', () => leader.status(ended.id)?.state === 'failed');
@@ -180,7 +186,11 @@ test('strays stay until a complete set came, then go', async (t) => {
   await waitFor('removal', () => world.runtime.held().length === 0);
 });
 
-async function setupOf(): Promise<{ networking: Awaited<ReturnType<typeof noTaskNetworks.prepare>>; secrets: Map<string, Uint8Array>; configs: Map<string, Uint8Array> }> {
+async function setupOf(): Promise<{
+  networking: Awaited<ReturnType<typeof noTaskNetworks.prepare>>;
+  secrets: Map<string, Uint8Array>;
+  configs: Map<string, Uint8Array>;
+}> {
   return { networking: await noTaskNetworks.prepare(), secrets: new Map(), configs: new Map() };
 }
 
@@ -204,7 +214,9 @@ test('a follower sends the worker on to the leader; a dead leader is replaced by
   await waitFor('a session with the new leader', () => second.hasSession);
   assert.equal(second.requests.at(-1)?.previousSession.startsWith('session-'), true);
   assert.deepEqual(world.learned.at(-1), second.managers);
-  const remembered = JSON.parse(await readFile(join(world.dataDir, 'worker', 'managers.json'), 'utf8')) as unknown;
+  const remembered = JSON.parse(
+    await readFile(join(world.dataDir, 'worker', 'managers.json'), 'utf8'),
+  ) as unknown;
   assert.deepEqual(remembered, second.managers);
 });
 
@@ -302,7 +314,9 @@ test('routing is published, kept while disconnected, and restored from disk', as
   await waitFor('routing', () => world.routing.at(-1)?.services.get(service.id)?.name === 'web');
   leaderOf(world).down = true;
   leaderOf(world).endSession();
-  await waitFor('the file', () => readFile(join(world.dataDir, 'worker', 'routing.json'), 'utf8').then((text) => text.includes('web')));
+  await waitFor('the file', () =>
+    readFile(join(world.dataDir, 'worker', 'routing.json'), 'utf8').then((text) => text.includes('web')),
+  );
   world.routing.length = 0;
   await world.restart();
   assert.equal(world.routing[0]?.services.get(service.id)?.name, 'web');
@@ -323,7 +337,9 @@ test('a hung call of a runtime does not hold up other tasks', async (t) => {
   const leader = leaderOf(world);
   await waitFor('running', () => leader.status(stuck.id)?.state === 'running');
   world.runtime.hang('stop');
-  leader.assign('incremental', [{ kind: 'task', id: stuck.id, value: { ...stuck, desiredState: 'shutdown' } }]);
+  leader.assign('incremental', [
+    { kind: 'task', id: stuck.id, value: { ...stuck, desiredState: 'shutdown' } },
+  ]);
   await waitFor('the call', () => world.runtime.calls.some(({ call }) => call === 'stop'));
   leader.assign('incremental', [{ kind: 'task', id: free.id, value: free }]);
   await waitFor('running', () => leader.status(free.id)?.state === 'running');
@@ -339,7 +355,9 @@ test('logs are streamed to managers only', async (t) => {
   const stream = { write: (record: { line: string }) => Promise.resolve(lines.push(record.line)) };
   const request = { taskId: task.id, follow: false, tail: null, sinceMs: null };
   const context = (role: string) =>
-    ({ connection: { peer: { role } }, signal: new AbortController().signal }) as unknown as Parameters<typeof serve>[2];
+    ({ connection: { peer: { role } }, signal: new AbortController().signal }) as unknown as Parameters<
+      typeof serve
+    >[2];
   await serve(request, stream as unknown as RpcStream, context('manager'));
   assert.deepEqual(lines, ['one', 'two']);
   await assert.rejects(serve(request, stream as unknown as RpcStream, context('worker')), {

@@ -1,0 +1,97 @@
+/** The real outside world: terminal, environment, signals, processes. The only file of the CLI that reads `process`. */
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../base/clock.ts';
+import { SwarmdError } from '../base/errors.ts';
+import { connectApi } from '../http/client.ts';
+import type { BackgroundDaemon, Outside, Terminal } from './context.ts';
+
+const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The process's own surroundings. `close` takes the signal handlers away. */
+export function realOutside(): { readonly outside: Outside; close(): void } {
+  const interrupt = new AbortController();
+  const onSignal = (): void => {
+    // A second signal is for the impatient: the default handler ends the process.
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+    interrupt.abort(new SwarmdError('CANCELLED', 'interrupted'));
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  ignoreClosedPipe();
+  const { version } = JSON.parse(readFileSync(`${packageRoot}/package.json`, 'utf8')) as { version: string };
+  const outside: Outside = {
+    terminal: realTerminal(),
+    env: process.env,
+    cwd: process.cwd(),
+    home: homedir(),
+    isRoot: process.getuid?.() === 0,
+    clock: systemClock(),
+    version,
+    packageRoot,
+    interrupt: interrupt.signal,
+    connect: connectApi,
+    startNode: async (options, mode) => {
+      // The daemon is most of the program: commands that only talk to one start faster without it.
+      const { startNode } = await import('../node/start.ts');
+      return startNode(options, mode);
+    },
+    startBackground,
+    readStdin,
+  };
+  return {
+    outside,
+    close: () => {
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+    },
+  };
+}
+
+/** `swarmd … | head` closes our output early; that is no failure. */
+function ignoreClosedPipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+function realTerminal(): Terminal {
+  const isTty = process.stdout.isTTY;
+  const noColor = process.env['NO_COLOR'];
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    isTty,
+    columns: process.stdout.columns ?? 110,
+    color: isTty && (noColor === undefined || noColor === '') && process.env['TERM'] !== 'dumb',
+  };
+}
+
+function startBackground(args: readonly string[], logFile: string): BackgroundDaemon {
+  mkdirSync(dirname(logFile), { recursive: true, mode: 0o700 });
+  const log = openSync(logFile, 'a', 0o600);
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1] as string, ...args], {
+    detached: true,
+    stdio: ['ignore', log, log],
+  });
+  closeSync(log);
+  let exitCode: number | null = null;
+  child.on('exit', (code) => {
+    exitCode = code ?? 1;
+  });
+  child.on('error', () => {
+    exitCode = 127;
+  });
+  child.unref();
+  return { pid: child.pid ?? 0, exitCode: () => exitCode };
+}
+
+async function readStdin(): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array);
+  return Buffer.concat(chunks);
+}
