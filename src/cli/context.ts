@@ -43,4 +43,8 @@ export interface Outside {
   /** Runs this program again in a session of its own, its output appended to `logFile`. */
   startBackground(args: readonly string[], logFile: string): BackgroundDaemon;
   readStdin(): Promise<Uint8Array>;
+  /** Whether a TCP port of this machine can be listened on. */
+  isPortFree(port: number): Promise<boolean>;
+  /** Whether something accepts connections on a TCP port of this machine. */
+  isPortOpen(port: number): Promise<boolean>;
 }

@@ -102,6 +102,7 @@ export function keyValues(flag: string, entries: readonly string[]): Record<stri
       const equals = entry.indexOf('=');
       const key = equals < 0 ? entry : entry.slice(0, equals);
       if (key === '') throw new UsageError(`--${flag}: "${entry}" has no name before the =`);
+      if (/\s/.test(key)) throw new UsageError(`--${flag}: the name "${key}" holds white space`);
       return [key, equals < 0 ? '' : entry.slice(equals + 1)];
     }),
   );
@@ -123,7 +124,13 @@ export function commaPairs(flag: string, text: string): Map<string, string> {
 
 /** `--publish 8080:80`, or `published=8080,target=80,protocol=tcp,mode=ingress`. */
 export function parsePublish(flag: string, text: string): readonly PortConfig[] {
-  if (!text.includes('=')) return unwrap(flag, parsePortShort(text)).ports;
+  if (!text.includes('=')) {
+    const { ports, hostAddress } = unwrap(flag, parsePortShort(text));
+    if (hostAddress === '') return ports;
+    throw new UsageError(
+      `--${flag}: "${text}" names an address, but a published port listens on all of them`,
+    );
+  }
   const pairs = commaPairs(flag, text);
   const known = ['published', 'target', 'protocol', 'mode', 'name'];
   for (const key of pairs.keys()) {

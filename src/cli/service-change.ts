@@ -11,7 +11,7 @@ import type {
 import { imageReferenceProblem } from '../model/image-reference.ts';
 import { compact } from '../stack/reader.ts';
 import type { IdsByName } from '../stack/resolve.ts';
-import { normalCapability } from '../stack/service-container.ts';
+import { changeCapabilities } from '../stack/capabilities.ts';
 import { UsageError } from './command.ts';
 import {
   keyValues,
@@ -75,11 +75,10 @@ function changeMode(flags: FlagReader, mode: ServiceMode): ServiceMode {
 }
 
 function changeTask(input: ChangeInput): TaskSpec {
-  const { flags, spec, ids } = input;
+  const { flags, spec } = input;
   const { task } = spec;
   const driver = flags.text('log-driver');
   const options = keyValues('log-opt', flags.list('log-opt'));
-  const removedNetworks = new Set(flags.list('network-rm').map((name) => ids.networks.get(name) ?? name));
   const removedGeneric = new Set(flags.list('generic-resource-rm'));
   const resources = resourcesOf(flags, task.resources, flags.list('generic-resource-add'));
   const generic = Object.fromEntries(
@@ -94,15 +93,24 @@ function changeTask(input: ChangeInput): TaskSpec {
         : { ...resources, reservations: { ...resources.reservations, generic } },
     restart: restartOf(flags, task.restart),
     placement: changePlacement(flags, task.placement),
-    networks: [
-      ...task.networks.filter((network) => !removedNetworks.has(network.target)),
-      ...flags.list('network-add').map((text) => networkOf('network-add', text, ids)),
-    ],
+    networks: changeNetworks(input, task),
     forceUpdate: task.forceUpdate + (flags.bool('force') === true ? 1 : 0),
     ...(driver === undefined && Object.keys(options).length === 0
       ? {}
       : { logDriver: { name: driver ?? task.logDriver?.name ?? '', options } }),
   };
+}
+
+function changeNetworks({ flags, ids }: ChangeInput, task: TaskSpec): TaskSpec['networks'] {
+  const removed = new Set<string>(flags.list('network-rm').map((name) => ids.networks.get(name) ?? name));
+  const kept = task.networks.filter((network) => !removed.has(network.target));
+  const added = flags.list('network-add').map((text) => networkOf('network-add', text, ids));
+  for (const { target } of added) {
+    if (!kept.some((network) => network.target === target)) continue;
+    const name = [...ids.networks].find(([, id]) => id === target)?.[0] ?? target;
+    throw new UsageError(`--network-add: the service is attached to the network ${name} already`, '', 1);
+  }
+  return [...kept, ...added];
 }
 
 function changePlacement(flags: FlagReader, placement: Placement): Placement {
@@ -184,8 +192,11 @@ function changeContainerLists(flags: FlagReader, container: ContainerSpec): Part
     ...(container.ulimits ?? []).filter((limit) => !removedLimits.has(limit.name)),
     ...addedLimits,
   ];
-  const dropped = flags.list('cap-drop').map(normalCapability);
-  const added = flags.list('cap-add').map(normalCapability);
+  const capabilities = changeCapabilities(
+    { add: container.capabilityAdd ?? [], drop: container.capabilityDrop ?? [] },
+    { add: flags.list('cap-add'), drop: flags.list('cap-drop') },
+  );
+  const capabilitiesTouched = flags.has('cap-add') || flags.has('cap-drop');
   const set = <T>(value: T, isSet: boolean): T | undefined => (isSet ? value : undefined);
   const touched = (...names: readonly string[]): boolean =>
     names.some((name) => flags.has(`${name}-add`) || flags.has(`${name}-rm`));
@@ -195,18 +206,9 @@ function changeContainerLists(flags: FlagReader, container: ContainerSpec): Part
     dns: set(dns, touched('dns', 'dns-search', 'dns-option')),
     sysctls: set(changedMap(flags, 'sysctl', container.sysctls ?? {}), touched('sysctl')),
     ulimits: set(ulimits, touched('ulimit')),
-    capabilityAdd: set(union(container.capabilityAdd, added, dropped), added.length + dropped.length > 0),
-    capabilityDrop: set(union(container.capabilityDrop, dropped, added), added.length + dropped.length > 0),
+    capabilityAdd: set(capabilities.add, capabilitiesTouched),
+    capabilityDrop: set(capabilities.drop, capabilitiesTouched),
   });
-}
-
-/** Adding a capability undoes dropping it, and the other way round. */
-function union(
-  before: readonly string[] | undefined,
-  added: readonly string[],
-  removed: readonly string[],
-): string[] {
-  return [...new Set([...(before ?? []), ...added])].filter((name) => !removed.includes(name));
 }
 
 function changedList(flags: FlagReader, name: string, before: readonly string[]): string[] {

@@ -22,7 +22,7 @@ import type {
 import { imageReferenceProblem } from '../model/image-reference.ts';
 import { compact } from '../stack/reader.ts';
 import type { IdsByName } from '../stack/resolve.ts';
-import { normalCapability } from '../stack/service-container.ts';
+import { effectiveCapabilities } from '../stack/capabilities.ts';
 import { didYouMean } from '../stack/compose-error.ts';
 import { SwarmdError } from '../base/errors.ts';
 import { UsageError } from './command.ts';
@@ -119,6 +119,7 @@ function createContainer(input: CreateInput, runtime: RuntimeKind): ContainerSpe
   } else if (command.length === 0 && flags.words('entrypoint') === undefined) {
     throw new UsageError('with --runtime process, give the command to run', '', 1);
   }
+  const capabilities = effectiveCapabilities({ add: flags.list('cap-add'), drop: flags.list('cap-drop') });
   return {
     ...defaultContainerSpec,
     ...containerScalars(flags),
@@ -132,8 +133,8 @@ function createContainer(input: CreateInput, runtime: RuntimeKind): ContainerSpe
       args: command.length === 0 ? undefined : [...command],
       groups: someOf(flags.list('group')),
       hosts: someOf(flags.list('host').map((text) => parseHostLine('host', text))),
-      capabilityAdd: someOf(flags.list('cap-add').map(normalCapability)),
-      capabilityDrop: someOf(flags.list('cap-drop').map(normalCapability)),
+      capabilityAdd: someOf(capabilities.add),
+      capabilityDrop: someOf(capabilities.drop),
       sysctls: flags.has('sysctl') ? keyValues('sysctl', flags.list('sysctl')) : undefined,
       ulimits: someOf(flags.list('ulimit').map((text) => parseUlimit('ulimit', text))),
       dns: dnsOf(flags),

@@ -5,7 +5,15 @@
  * Owns the turn. Invariant: waiting is bounded and ends at once when the port closes.
  */
 import type { Clock } from '../base/clock.ts';
-import { chooseBackend, firstTurn, keepTurn, restBackend, type Turn, wakeBackend } from './balance.ts';
+import {
+  backendKey,
+  chooseBackend,
+  firstTurn,
+  keepTurn,
+  restBackend,
+  type Turn,
+  wakeBackend,
+} from './balance.ts';
 import type { Backend } from './table.ts';
 
 /** Mutable view of one port's backends. */
@@ -34,8 +42,11 @@ export class PortBackends {
 
   /** The next backend for a connection that tried `tried`; null: none left. */
   choose(tried: ReadonlySet<string>): Backend | null {
-    const { backend, turn } = chooseBackend(this.#turn, this.#backends, tried, this.#clock.monotonicMs());
-    this.#turn = turn;
+    const nowMs = this.#clock.monotonicMs();
+    const { backend, turn } = chooseBackend(this.#turn, this.#backends, tried, nowMs);
+    const isTrial = backend !== null && turn.restingUntilMs.has(backendKey(backend));
+    // One connection tries a backend that failed before; the others go on without it until that one is answered.
+    this.#turn = isTrial ? restBackend(turn, backend, nowMs + this.#restMs) : turn;
     return backend;
   }
 

@@ -26,6 +26,8 @@ export interface TcpPortOptions {
 
 /** Failures that are this node's own and say nothing about the backend. */
 const OWN_FAILURES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'EAGAIN']);
+/** Time after which the next backend is tried beside one that has not answered, milliseconds. */
+const HEDGE_MS = 250;
 /** Time between tries when every backend refused, milliseconds. */
 const RETRY_MS = 100;
 const KEEP_ALIVE_MS = 60_000;
@@ -120,50 +122,93 @@ export class TcpPort {
     }
   }
 
-  /** A connection to a backend; null when none answered in time or the client left. */
+  /** A connection to a backend; null when none answered in time, the client left or the port closed. */
   async #reach(client: Socket): Promise<Socket | null> {
     const deadlineMs = this.#clock.monotonicMs() + this.#options.waitMs;
     const tried = new Set<string>();
-    while (!client.destroyed && !this.#closed) {
-      const backend = this.#backends.choose(tried);
-      if (backend !== null) {
-        tried.add(backendKey(backend));
-        const result = await this.#dial(backend);
-        if (typeof result !== 'string') return result;
-        if (OWN_FAILURES.has(result)) return null;
-        continue;
+    let dials: Dial[] = [];
+    try {
+      while (!client.destroyed && !this.#closed) {
+        const backend = this.#backends.choose(tried);
+        if (backend !== null) {
+          tried.add(backendKey(backend));
+          dials.push(this.#dial(backend));
+        }
+        if (dials.length > 0) {
+          // One that does not answer at once is given company, not time: its node may be dead.
+          await this.#firstOutcome(dials, backend === null ? this.#options.connectMs : HEDGE_MS);
+        } else {
+          const leftMs = deadlineMs - this.#clock.monotonicMs();
+          if (leftMs <= 0) return null;
+          await this.#backends.change(tried.size === 0 ? leftMs : Math.min(leftMs, RETRY_MS));
+          tried.clear();
+        }
+        const reached = dials.find((dial) => dial.outcome === 'connected');
+        if (reached !== undefined) {
+          dials = dials.filter((dial) => dial !== reached);
+          return reached.socket;
+        }
+        if (dials.some((dial) => dial.outcome === 'own-failure')) return null;
+        dials = dials.filter((dial) => dial.outcome === 'pending');
       }
-      const leftMs = deadlineMs - this.#clock.monotonicMs();
-      if (leftMs <= 0) return null;
-      await this.#backends.change(tried.size === 0 ? leftMs : Math.min(leftMs, RETRY_MS));
-      tried.clear();
+      return null;
+    } finally {
+      for (const dial of dials) dial.socket.destroy();
     }
-    return null;
   }
 
-  /** A connected socket, or the code of what went wrong. */
-  #dial(backend: Backend): Promise<Socket | string> {
-    return new Promise((resolve) => {
-      const { host, port } = backend;
-      const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
-      const timer = this.#clock.setTimer(this.#options.connectMs, () => fail('ETIMEDOUT'));
-      const fail = (code: string): void => {
-        timer.cancel();
-        socket.destroy();
-        if (!OWN_FAILURES.has(code)) this.#backends.failed(backend);
-        resolve(code);
-      };
-      const onError = (error: Error): void => fail(systemErrorCode(error) ?? 'UNKNOWN');
-      socket.once('error', onError);
-      socket.once('connect', () => {
-        timer.cancel();
-        socket.off('error', onError);
-        socket.on('error', () => socket.destroy());
-        this.#backends.answered(backend);
-        resolve(socket);
-      });
-    });
+  /** Resolves when one of `dials` has an outcome, or after `waitMs`. */
+  async #firstOutcome(dials: readonly Dial[], waitMs: number): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const timer = this.#clock.setTimer(waitMs, late.resolve);
+    await Promise.race([...dials.map((dial) => dial.settled), late.promise]);
+    timer.cancel();
   }
+
+  #dial(backend: Backend): Dial {
+    const { host, port } = backend;
+    const startedMs = this.#clock.monotonicMs();
+    const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+    const { promise: settled, resolve } = Promise.withResolvers<void>();
+    const dial: Dial = { socket, settled, outcome: 'pending' };
+    const settle = (outcome: Dial['outcome']): void => {
+      timer.cancel();
+      if (dial.outcome !== 'pending') return;
+      dial.outcome = outcome;
+      resolve();
+    };
+    const timer = this.#clock.setTimer(this.#options.connectMs, () => {
+      this.#backends.failed(backend);
+      settle('failed');
+      socket.destroy();
+    });
+    socket.on('error', (error) => {
+      const own = OWN_FAILURES.has(systemErrorCode(error) ?? '');
+      if (!own && dial.outcome === 'pending') this.#backends.failed(backend);
+      settle(own ? 'own-failure' : 'failed');
+      socket.destroy();
+    });
+    socket.once('connect', () => {
+      this.#backends.answered(backend);
+      settle('connected');
+    });
+    socket.once('close', () => {
+      // Given up for another one that was quicker: what took so long is not asked first again.
+      if (dial.outcome === 'pending' && this.#clock.monotonicMs() - startedMs >= HEDGE_MS) {
+        this.#backends.failed(backend);
+      }
+      settle('failed');
+    });
+    return dial;
+  }
+}
+
+/** A connection being made. */
+interface Dial {
+  readonly socket: Socket;
+  /** Resolves once `outcome` is known. */
+  readonly settled: Promise<void>;
+  outcome: 'pending' | 'connected' | 'failed' | 'own-failure';
 }
 
 /** Carries bytes both ways until both sides are done or one breaks. */

@@ -6,11 +6,11 @@
  */
 import type { Clock, Timer } from '../base/clock.ts';
 import { errorMessage } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
+import type { LogFields, Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
-import { type Action, BATCH_ACTIONS_MAX, type ProposeResult, type Proposer } from './state/actions.ts';
-import { encodeBatch } from './state/codec.ts';
+import type { Action, Proposer, ProposeResult, Refusal } from './state/actions.ts';
 import { earlier, type Planner } from './state/planner.ts';
+import { splitActions } from './state/split.ts';
 import type { Store } from './state/store.ts';
 
 export interface NamedPlanner {
@@ -27,10 +27,12 @@ export interface ControlLoopDependencies {
   readonly log: Logger;
 }
 
-/** Bytes of one proposal of the loop; well under the limit of an entry. */
-const PROPOSAL_BYTES_TARGET = 1_000_000;
-/** Wait after a proposal that could not be made, before planning again. */
+/** Wait after a proposal that could not be made, before planning again, milliseconds. */
 const RETRY_MS = 100;
+/** Plans refused in a row before the next one waits: a plan that is always refused must not fill the log. */
+const REFUSALS_MAX = 10;
+/** Wait after a defect (a planner that threw, a plan that is refused here or too large), milliseconds. */
+const DEFECT_RETRY_MS = 1_000;
 
 /** Runs planners on the leader until stopped. */
 export class ControlLoop {
@@ -38,6 +40,7 @@ export class ControlLoop {
   readonly #abort = new AbortController();
   #wakeTimer: Timer | null = null;
   #dirty = true;
+  #refusals = 0;
   #wake: (() => void) | null = null;
   #running: Promise<void> | null = null;
 
@@ -75,11 +78,8 @@ export class ControlLoop {
         await this.#turn(signal);
       } catch (error) {
         if (signal.aborted) break;
-        this.#dependencies.log.error('planning failed', {
-          error: errorMessage(error),
-          stack: (error as Error).stack,
-        });
-        this.#wakeAfter(1_000);
+        this.#logDefect('planning failed', error, {});
+        this.#wakeAfter(DEFECT_RETRY_MS);
       }
     }
     this.#wakeTimer?.cancel();
@@ -100,23 +100,16 @@ export class ControlLoop {
   }
 
   async #turn(signal: AbortSignal): Promise<void> {
-    const { store, planners, clock, random, log, proposer } = this.#dependencies;
+    const { store, clock, log, proposer } = this.#dependencies;
     const nowMs = clock.nowMs();
     let wakeAt: number | null = null;
     const actions = store.tentatively(nowMs, (apply) => {
-      for (const planner of planners) {
-        const plan = planner.plan(store, { nowMs, random });
-        for (const note of plan.notes) log.info(note.message, { planner: planner.name, ...note.fields });
-        wakeAt = earlier(wakeAt, plan.wakeAt);
-        if (plan.actions.length === 0) continue;
-        const refusal = apply(plan.actions);
-        if (refusal !== null) log.error('plan does not apply', { planner: planner.name, refusal });
-      }
+      wakeAt = this.#plan(nowMs, apply);
     });
     if (wakeAt !== null) this.#wakeAfter(Math.max(1, wakeAt - clock.nowMs()));
     if (actions.length === 0) return;
     let failed: ProposeResult | undefined;
-    for (const batch of split(actions)) {
+    for (const batch of splitActions(actions)) {
       const result = await proposer.propose(batch, signal);
       if (result.kind === 'applied') continue;
       // Later batches build on this one: a task must not carry a port that its service did not get.
@@ -124,31 +117,48 @@ export class ControlLoop {
       break;
     }
     this.#dirty = true;
-    if (failed === undefined) return;
-    log.debug('plan not applied', { outcome: failed });
-    // A refusal means the state moved on: plan again at once. Otherwise the log is not available.
-    if (failed.kind !== 'refused') {
-      this.#dirty = false;
-      this.#wakeAfter(RETRY_MS);
+    if (failed === undefined) {
+      this.#refusals = 0;
+      return;
     }
+    // A refusal means the state moved on: plan again at once. Otherwise the log is not available.
+    if (failed.kind === 'refused') {
+      log.debug('plan refused', { refusal: failed.refusal });
+      this.#refusals += 1;
+      if (this.#refusals % REFUSALS_MAX !== 0) return;
+      log.warn('plans are refused again and again', { refusal: failed.refusal, times: this.#refusals });
+      this.#dirty = false;
+      this.#wakeAfter(DEFECT_RETRY_MS);
+      return;
+    }
+    this.#dirty = false;
+    if (failed.kind === 'too-large') log.error('plan too large for the log', { bytes: failed.bytes });
+    else log.debug('plan not applied', { outcome: failed });
+    this.#wakeAfter(failed.kind === 'too-large' ? DEFECT_RETRY_MS : RETRY_MS);
   }
-}
 
-/** Cuts actions into batches bounded in number and bytes. */
-function split(actions: readonly Action[]): Action[][] {
-  const batches: Action[][] = [];
-  for (let from = 0; from < actions.length; from += BATCH_ACTIONS_MAX) {
-    splitByBytes(actions.slice(from, from + BATCH_ACTIONS_MAX), batches);
+  /** Lets every planner plan on what those before it planned; returns when to plan again. */
+  #plan(nowMs: number, apply: (actions: readonly Action[]) => Refusal | null): number | null {
+    const { store, planners, random, log } = this.#dependencies;
+    let wakeAt: number | null = null;
+    for (const planner of planners) {
+      try {
+        const plan = planner.plan(store, { nowMs, random });
+        for (const note of plan.notes) log.info(note.message, { planner: planner.name, ...note.fields });
+        wakeAt = earlier(wakeAt, plan.wakeAt);
+        const refusal = plan.actions.length === 0 ? null : apply(plan.actions);
+        if (refusal !== null) log.error('plan does not apply', { planner: planner.name, refusal });
+      } catch (error) {
+        // One object that one planner cannot cope with must not stop the work of all the others.
+        this.#logDefect('a planner failed', error, { planner: planner.name });
+        wakeAt = earlier(wakeAt, nowMs + DEFECT_RETRY_MS);
+      }
+    }
+    return wakeAt;
   }
-  return batches;
-}
 
-function splitByBytes(batch: Action[], into: Action[][]): void {
-  if (batch.length > 1 && encodeBatch({ at: 0, actions: batch }).length > PROPOSAL_BYTES_TARGET) {
-    const middle = batch.length >> 1;
-    splitByBytes(batch.slice(0, middle), into);
-    splitByBytes(batch.slice(middle), into);
-    return;
+  #logDefect(message: string, error: unknown, fields: LogFields): void {
+    const stack = error instanceof Error ? error.stack : undefined;
+    this.#dependencies.log.error(message, { error: errorMessage(error), stack, ...fields });
   }
-  into.push(batch);
 }

@@ -5,7 +5,7 @@ import { newId, type NodeId } from '../model/ids.ts';
 import type { ClusterNode, NodeDescription } from '../model/objects.ts';
 import type { JoinAnswer, JoinRequest } from '../model/wire.ts';
 import { issueNodeCertificate } from '../pki/certificate-authority.ts';
-import { describeJoinTokenRefusal, parseJoinToken, roleOfSecret } from '../pki/join-token.ts';
+import { describeJoinTokenRefusal, parseJoinToken, roleOfSecret, rootDigest } from '../pki/join-token.ts';
 import { type ApiContext, commit } from './api/commit.ts';
 import { theCluster } from './api/nodes.ts';
 import { managerPeers } from './dispatcher/items.ts';
@@ -30,6 +30,22 @@ export function newRaftId(random: Random): number {
   return randomBelow(random, 0x8000) * 0x1_0000_0000 + random.uint32() + 1;
 }
 
+/** What an address of a node may look like: an IP address or a host name. */
+const ADDRESS = /^[0-9A-Za-z_.:%-]{0,255}$/;
+
+/** Reads what a stranger sent; INVALID_ARGUMENT names the field that is wrong. */
+export function parseJoinRequest(params: unknown): JoinRequest {
+  const { token, csrPem, address, port, hostname } = (params ?? {}) as Readonly<Record<string, unknown>>;
+  const wrong = (field: string): SwarmdError =>
+    new SwarmdError('INVALID_ARGUMENT', `the join request has no valid ${field}`);
+  if (typeof token !== 'string') throw wrong('token');
+  if (typeof csrPem !== 'string') throw wrong('csrPem');
+  if (typeof address !== 'string' || !ADDRESS.test(address)) throw wrong('address');
+  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65_535) throw wrong('port');
+  if (typeof hostname !== 'string') throw wrong('hostname');
+  return { token, csrPem, address, port, hostname: hostname.slice(0, 255) };
+}
+
 /**
  * Admits a node; runs on the leader. Throws UNAUTHENTICATED for a token of the wrong secret or root,
  * INVALID_ARGUMENT for a malformed request.
@@ -42,8 +58,11 @@ export async function admitNode(
   signal: AbortSignal,
 ): Promise<JoinAnswer> {
   const cluster = theCluster(context.view);
-  const token = parseJoinToken(String(request.token));
+  const token = parseJoinToken(request.token);
   if (!token.ok) throw new SwarmdError('UNAUTHENTICATED', describeJoinTokenRefusal(token.reason));
+  if (token.value.digest !== rootDigest(cluster.rootCertificatePem)) {
+    throw new SwarmdError('UNAUTHENTICATED', 'the join token belongs to another cluster; check the address');
+  }
   const role = roleOfSecret(token.value.secret, cluster.joinSecrets);
   if (role === null) {
     throw new SwarmdError(
@@ -51,15 +70,12 @@ export async function admitNode(
       'the join token is not valid for this cluster (it may have been rotated); print the current one with "swarmd join-token worker" (or manager) on a manager',
     );
   }
-  if (!Number.isInteger(request.port) || request.port < 1 || request.port > 65_535) {
-    throw new SwarmdError('INVALID_ARGUMENT', 'the join request has no valid port');
-  }
   const nodeId = newId<NodeId>(context.random);
   const raftId = role === 'manager' ? newRaftId(context.random) : 0;
   const address = request.address === '' ? observedAddress : request.address;
   const certificate = await issueNodeCertificate(
     { certificatePem: cluster.rootCertificatePem, privateKeyPem: cluster.rootKeyPem },
-    { csrPem: String(request.csrPem), nodeId, role, clusterId: cluster.id, nowMs: context.nowMs() },
+    { csrPem: request.csrPem, nodeId, role, clusterId: cluster.id, nowMs: context.nowMs() },
   );
   if (!certificate.ok)
     throw new SwarmdError('INVALID_ARGUMENT', `the join request is refused: ${certificate.reason}`);
@@ -68,7 +84,7 @@ export async function admitNode(
     id: nodeId,
     meta: { version: 0, createdAt: 0, updatedAt: 0 },
     spec: { labels: {}, role, availability: 'active' },
-    description: unknownDescription(String(request.hostname).slice(0, 255)),
+    description: unknownDescription(request.hostname),
     status: { state: 'unknown', message: 'joined, not connected yet', address },
     ...(role === 'manager' ? { manager: { raftId, address: `${host}:${request.port}` } } : {}),
     attachments: [],

@@ -5,7 +5,7 @@
  * its term, and stopped when leadership ends; nothing here survives a term, everything comes back from the state.
  */
 import type { Clock, Timer } from '../base/clock.ts';
-import { errorMessage } from '../base/errors.ts';
+import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
@@ -48,6 +48,8 @@ export interface LeadershipDependencies {
   readonly stateMachine: StoreStateMachine;
   readonly proposer: Proposer;
   readonly group: ConsensusGroup;
+  /** Whether a member is being removed on purpose. */
+  isLeaving(raftId: number): boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -55,10 +57,14 @@ export interface LeadershipDependencies {
 
 /** Wait before a manager that could not be added is tried again, milliseconds. */
 const MEMBERSHIP_RETRY_MS = 1_000;
+/** Time for one manager to come up and catch up before the next one gets its turn, milliseconds. */
+const MEMBERSHIP_ATTEMPT_MS = 10_000;
 
 /** One term of leadership. */
 export class Leadership {
   readonly dispatcher: DispatcherServer;
+  /** The term of the log it belongs to. */
+  readonly term: number;
   readonly #dependencies: LeadershipDependencies;
   readonly #loop: ControlLoop;
   readonly #abort = new AbortController();
@@ -66,8 +72,9 @@ export class Leadership {
   #adding: Promise<void> | null = null;
   #retry: Timer | null = null;
 
-  constructor(dependencies: LeadershipDependencies) {
-    const { stateMachine, clock } = dependencies;
+  constructor(term: number, dependencies: LeadershipDependencies) {
+    this.term = term;
+    const { stateMachine } = dependencies;
     const { store } = stateMachine;
     this.#dependencies = dependencies;
     this.dispatcher = new DispatcherServer({ ...dependencies, store });
@@ -80,7 +87,12 @@ export class Leadership {
     });
     this.#loop.start();
     this.#addManagers();
-    dependencies.log.info('leading', { at: clock.nowMs() });
+    dependencies.log.info('leading', { term });
+  }
+
+  /** Aborts when this term of leadership is over. */
+  get ended(): AbortSignal {
+    return this.#abort.signal;
   }
 
   async stop(): Promise<void> {
@@ -95,34 +107,67 @@ export class Leadership {
   /** Brings every manager that the state knows into the consensus group, one at a time. */
   #addManagers(): void {
     if (this.#adding !== null || this.#abort.signal.aborted) return;
-    this.#adding = this.#addMissing()
-      .catch((error: unknown) => {
-        if (this.#abort.signal.aborted) return;
-        const { log, clock } = this.#dependencies;
-        log.warn('a manager could not be added to the consensus group', { error: errorMessage(error) });
-        this.#retry = clock.setTimer(MEMBERSHIP_RETRY_MS, () => this.#addManagers());
-      })
-      .finally(() => {
-        this.#adding = null;
-      });
+    this.#retry?.cancel();
+    this.#retry = null;
+    this.#adding = this.#addMissing().finally(() => {
+      this.#adding = null;
+    });
   }
 
+  /** Never rejects. One that does not come up holds up the others for one attempt at most. */
   async #addMissing(): Promise<void> {
-    const { group, stateMachine, log } = this.#dependencies;
+    const { log, clock } = this.#dependencies;
+    const tried = new Set<number>();
     for (;;) {
-      const known = new Set(
-        group
-          .status()
-          .members.filter((member) => member.voter)
-          .map((member) => member.id),
-      );
-      const missing = [...stateMachine.store.all('node')].find(
-        (node) => node.manager !== undefined && !known.has(node.manager.raftId),
-      );
-      if (missing?.manager === undefined) return;
-      const { raftId, address } = missing.manager;
-      log.info('adding a manager to the consensus group', { node: missing.id, address });
-      await group.addMember({ id: raftId, nodeId: missing.id, address, voter: true }, this.#abort.signal);
+      const missing = this.#missing();
+      const next = missing.find((member) => !tried.has(member.id));
+      if (this.#abort.signal.aborted) return;
+      if (next === undefined) {
+        if (missing.length > 0) this.#retry = clock.setTimer(MEMBERSHIP_RETRY_MS, () => this.#addManagers());
+        return;
+      }
+      tried.add(next.id);
+      const { nodeId: node, address } = next;
+      try {
+        log.info('adding a manager to the consensus group', { node, address });
+        await this.#add(next);
+      } catch (error) {
+        if (this.#abort.signal.aborted) return;
+        log.warn('a manager could not be added to the consensus group', {
+          node,
+          address,
+          error: errorMessage(error),
+        });
+      }
     }
+  }
+
+  async #add(member: RaftMember): Promise<void> {
+    const { group, clock } = this.#dependencies;
+    const attempt = new AbortController();
+    const end = (): void => attempt.abort(this.#abort.signal.reason);
+    const timer = clock.setTimer(MEMBERSHIP_ATTEMPT_MS, () => {
+      attempt.abort(new SwarmdError('TIMEOUT', `it did not catch up within ${MEMBERSHIP_ATTEMPT_MS} ms`));
+    });
+    this.#abort.signal.addEventListener('abort', end, { once: true });
+    try {
+      await group.addMember(member, attempt.signal);
+    } finally {
+      timer.cancel();
+      this.#abort.signal.removeEventListener('abort', end);
+    }
+  }
+
+  /** Managers of the state that have no vote yet. */
+  #missing(): RaftMember[] {
+    const { group, stateMachine, isLeaving } = this.#dependencies;
+    const voters = new Set<number>();
+    for (const member of group.status().members) if (member.voter) voters.add(member.id);
+    const missing: RaftMember[] = [];
+    for (const { id, manager } of stateMachine.store.all('node')) {
+      if (manager === undefined || voters.has(manager.raftId) || isLeaving(manager.raftId)) continue;
+      missing.push({ id: manager.raftId, nodeId: id, address: manager.address, voter: true });
+    }
+    return missing;
   }
 }

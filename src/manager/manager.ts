@@ -6,22 +6,27 @@
  * (a forwarded call is never forwarded again).
  */
 import { join } from 'node:path';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
+import { ok, refuse, type Result } from '../base/result.ts';
 import type { ServiceLogRecord, ServiceLogsParams } from '../model/api.ts';
+import type { NodeId } from '../model/ids.ts';
 import type { JoinRequest } from '../model/wire.ts';
 import { RaftNode } from '../raft/driver.ts';
 import { LevelStorage } from '../raft/level-storage.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
 import type { ConnectionPool } from '../rpc/connection-pool.ts';
-import type { RpcConnection, RpcContext, RpcHandlers, RpcStream } from '../rpc/types.ts';
+import type { PeerIdentity, RpcConnection, RpcContext, RpcHandlers, RpcStream } from '../rpc/types.ts';
 import { isLeaderMethod, runMethod } from './api/methods.ts';
 import type { NodeApiContext } from './api/nodes.ts';
 import { serviceLogs } from './api/logs.ts';
 import type { DispatcherServer } from './dispatcher/server.ts';
-import { admitNode, renewCertificate } from './joining.ts';
+import { hostOf } from './dispatcher/answers.ts';
+import { BlockedNodes, noLeaderError, REMOVED_NODE } from './group-refusals.ts';
+import { admitNode, parseJoinRequest, renewCertificate } from './joining.ts';
+import { LeaderCalls } from './leader-calls.ts';
 import { Leadership } from './leadership.ts';
 import { logProposer } from './proposer.ts';
 import type { Action, Proposer } from './state/actions.ts';
@@ -48,8 +53,10 @@ export interface ManagerDependencies {
 
 /** Notification method of consensus messages. */
 const RAFT_METHOD = 'raft';
-/** How long a call waits for a leader before it gives up, milliseconds. */
-const LEADER_WAIT_MS = 5_000;
+/** Time for the only voter of a new cluster to elect itself and take the first entry, milliseconds. */
+const BOOTSTRAP_MS = 30_000;
+/** Wait before leadership that could not be taken up is tried again, milliseconds. */
+const LEAD_RETRY_MS = 100;
 
 export class Manager {
   readonly stateMachine: StoreStateMachine;
@@ -60,13 +67,24 @@ export class Manager {
   #leadership: Leadership | null = null;
   #changing: Promise<void> = Promise.resolve();
   #opened = false;
-  #stopped = false;
-  #leaderWaiters: (() => void)[] = [];
+  #stopping: Promise<void> | null = null;
+  readonly #stop = new AbortController();
+  readonly #calls: LeaderCalls;
+  readonly #blocked: BlockedNodes;
+  /** Members being removed, which the upkeep of the group must not bring back. */
+  readonly #leaving = new Set<number>();
 
   private constructor(options: ManagerOptions, dependencies: ManagerDependencies) {
     this.#options = options;
     this.#dependencies = dependencies;
     this.stateMachine = new StoreStateMachine(dependencies.log);
+    this.#blocked = new BlockedNodes(this.stateMachine.store);
+    this.#calls = new LeaderCalls({
+      clock: dependencies.clock,
+      leader: () => this.#leader(),
+      noLeader: () => noLeaderError(this.#raft.status()),
+      connect: (member, signal) => dependencies.pool.get(member.address, member.nodeId, signal),
+    });
   }
 
   /** Opens the log and takes part in consensus. Throws LOCKED, CORRUPT or RESOURCE_EXHAUSTED about the folder. */
@@ -77,10 +95,30 @@ export class Manager {
   }
 
   async #open(): Promise<void> {
-    const { clock, random, log, pool, onFatal } = this.#dependencies;
-    const { self, start, dataDir } = this.#options;
+    const { clock } = this.#dependencies;
+    const { start, dataDir } = this.#options;
     const storage = await LevelStorage.open(join(dataDir, 'raft'));
-    this.#raft = await RaftNode.open(
+    try {
+      this.#raft = await this.#openRaft(storage);
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+    this.#proposer = logProposer(this.#raft, clock);
+    try {
+      if (start.kind === 'init') await this.#bootstrap(start.actions);
+    } catch (error) {
+      await this.#raft.stop();
+      throw error;
+    }
+    this.#opened = true;
+    this.#onStatus();
+  }
+
+  async #openRaft(storage: LevelStorage): Promise<RaftNode> {
+    const { clock, random, log, pool, onFatal } = this.#dependencies;
+    const { self, start } = this.#options;
+    return await RaftNode.open(
       {
         storage,
         memberId: self.id,
@@ -97,22 +135,19 @@ export class Manager {
         clock,
         random,
         log,
-        onStatus: (status) => this.#onStatus(status),
+        onStatus: () => this.#onStatus(),
         onFatal,
       },
     );
-    this.#proposer = logProposer(this.#raft, clock);
-    if (start.kind === 'init') await this.#bootstrap(start.actions);
-    this.#opened = true;
-    this.#onStatus(this.#raft.status());
   }
 
   async #bootstrap(actions: readonly Action[]): Promise<void> {
-    const signal = AbortSignal.timeout(30_000);
+    const signal = AbortSignal.timeout(BOOTSTRAP_MS);
     // The only voter elects itself at once.
     while (this.#raft.status().role !== 'leader') {
-      signal.throwIfAborted();
-      await new Promise<void>((resolve) => this.#leaderWaiters.push(resolve));
+      if (signal.aborted)
+        throw new SwarmdError('TIMEOUT', 'the new cluster elected no leader; look at the log, and try again');
+      await this.#calls.changed(signal);
     }
     const result = await this.#proposer.propose(actions, signal);
     if (result.kind !== 'applied') {
@@ -127,23 +162,23 @@ export class Manager {
   /** Serves one API call: here when leading, else by the leader. */
   async call(method: string, params: unknown, signal: AbortSignal): Promise<unknown> {
     if (!isLeaderMethod(method)) throw new SwarmdError('NOT_FOUND', `there is no API method ${method}`);
-    const leader = await this.#awaitLeader(signal);
-    if (leader === 'self') return await this.#callHere(method, params, signal);
-    const connection = await this.#dependencies.pool.get(leader.address, leader.nodeId, signal);
-    return await connection.call('api.call', { method, params }, { signal });
+    return await this.#calls.atLeader(signal, {
+      here: () => this.#callHere(method, params, signal),
+      there: (connection) => connection.call('api.call', { method, params }, { signal }),
+    });
   }
 
   /** Streams a service's logs: gathered by the leader, to which every worker is connected. */
   async *serviceLogs(params: ServiceLogsParams, signal: AbortSignal): AsyncGenerator<ServiceLogRecord> {
-    const leader = await this.#awaitLeader(signal);
-    if (leader === 'self') {
-      yield* this.#logsHere(params, signal);
-      return;
-    }
-    const connection = await this.#dependencies.pool.get(leader.address, leader.nodeId, signal);
-    const stream = connection.openStream('api.logs', params, { signal });
-    stream.end();
-    for await (const records of stream) yield* records as ServiceLogRecord[];
+    const batches = await this.#calls.atLeader(signal, {
+      here: () => Promise.resolve(this.#logsHere(params, signal)),
+      there: (connection) => {
+        const stream = connection.openStream('api.logs', params, { signal });
+        stream.end();
+        return Promise.resolve(stream as AsyncIterable<ServiceLogRecord[]>);
+      },
+    });
+    for await (const records of batches) yield* records;
   }
 
   /** What this manager serves to other nodes. */
@@ -152,7 +187,7 @@ export class Manager {
       calls: {
         'api.call': (params, context) => {
           requireManager(context);
-          this.#refuseBlocked(context);
+          this.#blocked.refuse(context.connection.peer);
           const { method, params: inner } = params as { method: string; params: unknown };
           if (!isLeaderMethod(method)) throw new SwarmdError('NOT_FOUND', `there is no API method ${method}`);
           return this.#callHere(method, inner, context.signal);
@@ -160,6 +195,7 @@ export class Manager {
         'node.join': (params, context) => this.#join(params, context),
         'node.join.forwarded': (params, context) => {
           requireManager(context);
+          this.#blocked.refuse(context.connection.peer);
           const { request, observed } = params as { request: JoinRequest; observed: string };
           return admitNode(this.#apiContext(), request, observed, context.signal);
         },
@@ -167,7 +203,7 @@ export class Manager {
           const { peer } = context.connection;
           if (peer === null)
             throw new SwarmdError('UNAUTHENTICATED', 'a node certificate is needed to renew it');
-          this.#refuseBlocked(context);
+          this.#blocked.refuse(context.connection.peer);
           return await renewCertificate(
             this.#apiContext(),
             peer.nodeId,
@@ -186,8 +222,8 @@ export class Manager {
       },
       notifications: {
         [RAFT_METHOD]: (data, context) => {
-          if (context.connection.peer?.role === 'manager' && !this.#isBlocked(context))
-            this.#raft.receive(data);
+          const { peer } = context.connection;
+          if (peer?.role === 'manager' && !this.#blocked.has(peer.nodeId)) this.#raft.receive(data);
         },
       },
     };
@@ -200,9 +236,20 @@ export class Manager {
     await this.call('node.remove', { ref: self.nodeId, force: true }, signal);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    for (const wake of this.#leaderWaiters.splice(0)) wake();
+  /** Whether a peer may connect: not when its node was removed. */
+  admit(peer: PeerIdentity): Result<PeerIdentity> {
+    return this.#blocked.has(peer.nodeId) ? refuse(REMOVED_NODE) : ok(peer);
+  }
+
+  /** Hands over leadership if it can, ends everything and closes the log. Safe to call twice. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#end();
+    return this.#stopping;
+  }
+
+  async #end(): Promise<void> {
+    this.#stop.abort(new SwarmdError('CANCELLED', 'the manager is stopping'));
+    this.#calls.stop();
     const status = this.#raft.status();
     if (status.role === 'leader' && status.members.filter((member) => member.voter).length > 1) {
       await this.#raft.transferLeadership(null, AbortSignal.timeout(2_000)).catch((error: unknown) => {
@@ -211,43 +258,61 @@ export class Manager {
     }
     await this.#changing;
     await this.#leadership?.stop();
+    this.#leadership = null;
     await this.#raft.stop();
   }
 
-  #onStatus(status: RaftStatus): void {
-    for (const wake of this.#leaderWaiters.splice(0)) wake();
+  #onStatus(): void {
+    this.#calls.notify();
     // Until the first entry of a new cluster is there, there is nothing to lead.
-    if (!this.#opened || this.#stopped) return;
-    const leads = status.role === 'leader';
+    if (!this.#opened || this.#stop.signal.aborted) return;
     this.#changing = this.#changing
-      .then(() => this.#lead(leads))
+      .then(() => this.#takeUp())
       .catch((error: unknown) => {
         this.#dependencies.log.error('leadership could not be taken up', { error: errorMessage(error) });
       });
   }
 
-  async #lead(leads: boolean): Promise<void> {
-    if (this.#stopped) return;
-    if (!leads) {
+  /** Makes what only the leader runs agree with who leads now. Runs once more after every change of that. */
+  async #takeUp(): Promise<void> {
+    const { term } = this.#raft.status();
+    if (this.#leadership !== null && !this.#leads(this.#leadership.term)) {
       const ended = this.#leadership;
       this.#leadership = null;
-      await ended?.stop();
-      return;
+      await ended.stop();
     }
-    if (this.#leadership !== null) return;
-    // Everything committed before this term is applied once a read of this term is answered.
-    await this.#raft.readIndex(AbortSignal.timeout(LEADER_WAIT_MS));
-    if (this.#raft.status().role !== 'leader' || this.#stopped) return;
+    if (this.#leadership !== null || !this.#leads(term) || !(await this.#catchUp(term))) return;
     const { clock, random, log } = this.#dependencies;
-    this.#leadership = new Leadership({
+    this.#leadership = new Leadership(term, {
       stateMachine: this.stateMachine,
       proposer: this.#proposer,
       group: this.#raft,
+      isLeaving: (raftId) => this.#leaving.has(raftId),
       clock,
       random,
       log,
     });
-    for (const wake of this.#leaderWaiters.splice(0)) wake();
+    this.#calls.notify();
+  }
+
+  #leads(term: number): boolean {
+    const status = this.#raft.status();
+    return status.role === 'leader' && status.term === term && !this.#stop.signal.aborted;
+  }
+
+  /** Everything committed before this term is applied once a read of this term is answered. False: the term is over. */
+  async #catchUp(term: number): Promise<boolean> {
+    const { clock, log } = this.#dependencies;
+    while (this.#leads(term)) {
+      try {
+        await this.#raft.readIndex(this.#stop.signal);
+        return this.#leads(term);
+      } catch (error) {
+        log.info('leadership is not confirmed yet', { term, error: errorMessage(error) });
+        await sleep(clock, LEAD_RETRY_MS, this.#stop.signal).catch(() => {});
+      }
+    }
+    return false;
   }
 
   #apiContext(): NodeApiContext {
@@ -259,6 +324,7 @@ export class Manager {
       nowMs: () => clock.nowMs(),
       raftStatus: () => this.#raft.status(),
       removeMember: (raftId, signal) => this.#raft.removeMember(raftId, signal),
+      leaving: this.#leaving,
     };
   }
 
@@ -269,32 +335,38 @@ export class Manager {
     return await runMethod(this.#apiContext(), method, params, signal);
   }
 
-  #logsHere(params: ServiceLogsParams, signal: AbortSignal): AsyncGenerator<ServiceLogRecord> {
-    const connectionOf = (nodeId: string): RpcConnection | null =>
-      this.#leadership?.dispatcher.connectionOf(nodeId as Parameters<DispatcherServer['connectionOf']>[0]) ??
-      null;
+  /** The logs in batches, until they end or this term of leadership does. */
+  async *#logsHere(params: ServiceLogsParams, signal: AbortSignal): AsyncGenerator<ServiceLogRecord[]> {
+    const leadership = this.#leadership;
+    if (leadership === null) throw noLeaderError(this.#raft.status());
+    const connectionOf = (nodeId: NodeId): RpcConnection | null => leadership.dispatcher.connectionOf(nodeId);
     const subscribe = this.stateMachine.subscribe.bind(this.stateMachine);
-    return serviceLogs({ view: this.stateMachine.store, connectionOf, subscribe }, params, signal);
+    const sources = { view: this.stateMachine.store, connectionOf, subscribe };
+    yield* serviceLogs(sources, params, AbortSignal.any([signal, leadership.ended]));
+    if (leadership.ended.aborted && !signal.aborted)
+      throw new SwarmdError('UNAVAILABLE', 'the leader changed while logs were read; ask for them again');
   }
 
   async #serveLogs(params: ServiceLogsParams, stream: RpcStream, context: RpcContext): Promise<void> {
     requireManager(context);
-    for await (const record of this.#logsHere(params, context.signal))
-      await stream.write([record], context.signal);
+    this.#blocked.refuse(context.connection.peer);
+    for await (const records of this.#logsHere(params, context.signal))
+      await stream.write(records, context.signal);
   }
 
   async #join(params: unknown, context: RpcContext): Promise<unknown> {
-    const request = params as JoinRequest;
+    const request = parseJoinRequest(params);
     const observed = hostOf(context.connection.remoteAddress);
-    const leader = await this.#awaitLeader(context.signal);
-    if (leader === 'self') return await admitNode(this.#apiContext(), request, observed, context.signal);
-    const connection = await this.#dependencies.pool.get(leader.address, leader.nodeId, context.signal);
-    return await connection.call('node.join.forwarded', { request, observed }, { signal: context.signal });
+    const { signal } = context;
+    return await this.#calls.atLeader<unknown>(signal, {
+      here: () => admitNode(this.#apiContext(), request, observed, signal),
+      there: (connection) => connection.call('node.join.forwarded', { request, observed }, { signal }),
+    });
   }
 
   /** The dispatcher of this term; a worker that asks another manager is told where the leader is. */
   #dispatcher(context: RpcContext): DispatcherServer {
-    this.#refuseBlocked(context);
+    this.#blocked.refuse(context.connection.peer);
     const leadership = this.#leadership;
     if (leadership !== null) return leadership.dispatcher;
     const leader = this.#leader();
@@ -309,59 +381,9 @@ export class Manager {
     if (leaderId === this.#options.self.id) return this.#leadership === null ? null : 'self';
     return members.find((member) => member.id === leaderId) ?? null;
   }
-
-  async #awaitLeader(signal: AbortSignal): Promise<RaftMember | 'self'> {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(LEADER_WAIT_MS)]);
-    for (;;) {
-      const leader = this.#leader();
-      if (leader !== null) return leader;
-      if (this.#stopped) throw new SwarmdError('UNAVAILABLE', 'the daemon is stopping');
-      if (signal.aborted) throw new SwarmdError('CANCELLED', 'the call was cancelled');
-      if (deadline.aborted) throw this.#noLeader();
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          deadline.removeEventListener('abort', done);
-          resolve();
-        };
-        deadline.addEventListener('abort', done, { once: true });
-        this.#leaderWaiters.push(done);
-      });
-    }
-  }
-
-  #noLeader(): SwarmdError {
-    const { members } = this.#raft.status();
-    const voters = members.filter((member) => member.voter).length;
-    const needed = Math.floor(voters / 2) + 1;
-    return new SwarmdError(
-      'NO_LEADER',
-      `the cluster has no leader: ${needed} of ${voters} managers must be up and reach one another. Start the managers that are down, or check the network between them`,
-      { details: { voters, needed } },
-    );
-  }
-
-  #isBlocked(context: RpcContext): boolean {
-    const [cluster] = this.stateMachine.store.all('cluster');
-    const nodeId = context.connection.peer?.nodeId;
-    return cluster?.blockedNodes.some((blocked) => blocked.id === nodeId) === true;
-  }
-
-  #refuseBlocked(context: RpcContext): void {
-    if (!this.#isBlocked(context)) return;
-    throw new SwarmdError(
-      'PERMISSION_DENIED',
-      'this node was removed from the cluster; run "swarmd leave --force" on it, then join again',
-      { details: { reason: 'removed' } },
-    );
-  }
 }
 
 function requireManager(context: RpcContext): void {
   if (context.connection.peer?.role === 'manager') return;
   throw new SwarmdError('PERMISSION_DENIED', 'only managers may do this');
-}
-
-function hostOf(remoteAddress: string): string {
-  const host = remoteAddress.slice(0, remoteAddress.lastIndexOf(':'));
-  return host.replace(/^\[|\]$/g, '').replace(/^::ffff:/, '');
 }

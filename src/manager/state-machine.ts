@@ -3,7 +3,8 @@
  *
  * Data owned: the store of this replica. Invariant: listeners hear of every applied batch, in order, after it.
  */
-import { SwarmdError } from '../base/errors.ts';
+import { AssertionError } from '../base/assert.ts';
+import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { ApplyResult, Change } from './state/actions.ts';
 import { decodeBatch, decodeCheckpoint, encodeCheckpoint } from './state/codec.ts';
@@ -35,6 +36,9 @@ export class StoreStateMachine {
       return { ok: false, refusal: { kind: 'undecodable', message: batch.reason } };
     }
     const { result, changes } = this.store.apply(index, batch.value);
+    if (!result.ok && result.refusal.kind === 'undecodable') {
+      this.#log.error('log entry refused', { index, reason: result.refusal.message });
+    }
     if (changes.length > 0) this.#notify(changes);
     return result;
   }
@@ -45,13 +49,26 @@ export class StoreStateMachine {
 
   restore(data: Uint8Array, index: number): void {
     const contents = decodeCheckpoint(data);
-    if (!contents.ok)
-      throw new SwarmdError('CORRUPT', `the snapshot at ${index} cannot be used: ${contents.reason}`);
+    if (!contents.ok) {
+      throw new SwarmdError(
+        'CORRUPT',
+        `the snapshot at entry ${index} cannot be used (${contents.reason}); remove this manager from the cluster and join it again`,
+      );
+    }
     this.store.load({ ...contents.value, index });
     this.#notify(null);
   }
 
   #notify(changes: readonly Change[] | null): void {
-    for (const listener of this.#listeners) listener(changes);
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(changes);
+      } catch (error) {
+        // The state is right; whoever looks at it is not. That must not look like a broken log.
+        if (error instanceof AssertionError) throw error;
+        const stack = error instanceof Error ? error.stack : undefined;
+        this.#log.error('a listener of the state failed', { error: errorMessage(error), stack });
+      }
+    }
   }
 }

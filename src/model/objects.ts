@@ -66,6 +66,8 @@ export interface NodeDescription {
   readonly swarmdVersion: string;
   /** How task networks are built on the node: see docs/ARCHITECTURE.md, "network rungs". */
   readonly networkRung: 'overlay' | 'host-ports';
+  /** What does not work on the node now, in words: a published port that is taken, a network that cannot be made. */
+  readonly warnings?: readonly string[];
 }
 
 export type NodeState = 'unknown' | 'down' | 'ready' | 'disconnected';

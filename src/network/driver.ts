@@ -164,6 +164,7 @@ export class OverlayNetworks implements TaskNetworkProvider {
 
   /** State of every network the node should have, and of those it should not have any more. */
   status(): NetworkStatus[] {
+    if (this.#deps.engine === null) return [];
     const wanted = [...this.#wanted()].map(({ id }): NetworkStatus => {
       const error = this.#outcomes.get(id) ?? this.#failure;
       const state = error !== null ? 'failed' : this.#outcomes.has(id) ? 'ready' : 'pending';

@@ -5,10 +5,6 @@
  * as far as the engine allows.
  */
 
-/** Labels on every engine network swarmd makes. */
-export const NETWORK_LABEL = 'swarmd.network';
-export const NODE_LABEL = 'swarmd.node';
-
 /** A bridge network as swarmd wants it. Addresses are IPv4 text; sizes are bytes. */
 export interface EngineNetworkSpec {
   /** Name on the engine, unique there. */

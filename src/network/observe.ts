@@ -14,6 +14,7 @@ import {
   type ObservedDevice,
   type ObservedForward,
   type ObservedNetworks,
+  type ObservedRoute,
 } from './plan-state.ts';
 
 /** What `desired` has to be compared with. Rejects when the engine or a command that must work fails. */
@@ -24,8 +25,9 @@ export async function observeNetworks(
   signal: AbortSignal,
 ): Promise<ObservedNetworks> {
   const networks = engine === null ? [] : await engine.list(signal);
+  const routes = engine === null ? [] : await readRoutes(commands, signal);
   if (desired.forwardBridges === null) {
-    return { networks, devices: [], bridges: new Map(), sysctls: new Map(), forward: null };
+    return { networks, routes, devices: [], bridges: new Map(), sysctls: new Map(), forward: null };
   }
   const read = async (...argv: string[]): Promise<string> => {
     const result = await commands(argv, { signal });
@@ -41,6 +43,7 @@ export async function observeNetworks(
   ];
   return {
     networks,
+    routes,
     devices: parseDevices(vxlan, parseForwardingEntries(entries)),
     bridges: parseBridges(bridges),
     sysctls: await readSysctls(desired, commands, signal),
@@ -113,6 +116,21 @@ export function parseForwardingEntries(output: string): ReadonlyMap<string, read
     else entries.push({ mac, peer });
   }
   return byDevice;
+}
+
+async function readRoutes(commands: CommandRunner, signal: AbortSignal): Promise<ObservedRoute[]> {
+  const result = await optional(commands(['ip', '-j', '-4', 'route', 'show'], { signal }));
+  return parseRoutes(result?.stdout ?? '');
+}
+
+/** Routes from `ip -j -4 route show`. */
+export function parseRoutes(output: string): ObservedRoute[] {
+  return parseList(output).flatMap((route) => {
+    const [prefix, device] = [text(route['dst']), text(route['dev'])];
+    if (prefix === '') return [];
+    const cidr = prefix === 'default' ? '' : prefix.includes('/') ? prefix : `${prefix}/32`;
+    return [{ prefix: cidr, device, gateway: text(route['gateway']) }];
+  });
 }
 
 async function readSysctls(

@@ -55,6 +55,8 @@ export interface SysctlValue {
 export interface DesiredNetworks {
   readonly nodeId: string;
   readonly networks: readonly EngineNetworkSpec[];
+  /** Addresses of this node and its peers by network id: no network may cover one of its own. */
+  readonly nodeAddresses: ReadonlyMap<string, readonly string[]>;
   readonly devices: readonly VxlanDevice[];
   readonly sysctls: readonly SysctlValue[];
   /** Bridges within which forwarding is accepted whatever the FORWARD policy is; null: iptables is left alone. */
@@ -81,10 +83,20 @@ export interface ObservedNetworks {
   readonly devices: readonly ObservedDevice[];
   /** Hardware address by bridge name. */
   readonly bridges: ReadonlyMap<string, string>;
+  readonly routes: readonly ObservedRoute[];
   /** Only the keys that were asked for and exist. */
   readonly sysctls: ReadonlyMap<string, string>;
   /** Null where iptables is absent: then no rule is planned. */
   readonly forward: ObservedForward | null;
+}
+
+/** A route of the host. */
+export interface ObservedRoute {
+  /** CIDR text; '' for the default route. */
+  readonly prefix: string;
+  readonly device: string;
+  /** Next hop, '' where there is none. */
+  readonly gateway: string;
 }
 
 export interface ObservedForward {

@@ -19,6 +19,7 @@ import {
   type SysctlValue,
   VXLAN_OVERHEAD_BYTES,
 } from './plan-state.ts';
+import { subnetConflict } from './plan-subnet.ts';
 
 /** `02:42:` and the four octets in hex: the hardware address a task has on a network. */
 export function taskMac(address: string): string {
@@ -64,7 +65,10 @@ export function desiredNetworks(
     mtu,
     internal: network.internal,
   }));
-  const base = { nodeId: settings.nodeId, networks: specs };
+  const nodeAddresses = new Map(
+    sorted.map((network) => [network.id, [settings.address, ...network.peers.map((peer) => peer.address)]]),
+  );
+  const base = { nodeId: settings.nodeId, networks: specs, nodeAddresses };
   if (!settings.overlay) return { ...base, devices: [], sysctls: [], forwardBridges: null };
 
   const remote = remoteTasks(endpoints, settings);
@@ -147,7 +151,7 @@ export function planNetworks(desired: DesiredNetworks, observed: ObservedNetwork
     steps.push(removal(network, observed));
   }
   steps.push(...strayDevices(desired, observed));
-  for (const spec of desired.networks) steps.push(...planEngineNetwork(spec, observed, created));
+  for (const spec of desired.networks) steps.push(...planEngineNetwork(spec, desired, observed, created));
   for (const device of desired.devices) {
     steps.push(...diffDevice(device, desired.nodeId, observed, created.has(device.networkId)));
   }
@@ -166,8 +170,12 @@ export function planNetworks(desired: DesiredNetworks, observed: ObservedNetwork
  * more did, and the whole plan is needed.
  */
 export function planForwarding(before: DesiredNetworks, after: DesiredNetworks): NetworkStep[] | null {
-  const shape = ({ devices, ...rest }: DesiredNetworks): string =>
-    JSON.stringify([rest, devices.map((device) => ({ ...device, forwarding: [] }))]);
+  const shape = ({ devices, nodeAddresses, ...rest }: DesiredNetworks): string =>
+    JSON.stringify([
+      rest,
+      [...nodeAddresses.keys()],
+      devices.map((device) => ({ ...device, forwarding: [] })),
+    ]);
   if (shape(before) !== shape(after)) return null;
   return after.devices.flatMap((device, index) =>
     forwardingSteps(device, before.devices[index]?.forwarding ?? []),
@@ -205,20 +213,26 @@ function strayDevices(desired: DesiredNetworks, observed: ObservedNetworks): Net
 
 function planEngineNetwork(
   spec: EngineNetworkSpec,
+  desired: DesiredNetworks,
   observed: ObservedNetworks,
   created: Set<string>,
 ): NetworkStep[] {
   const current = observed.networks.find((network) => sameNetwork(network, spec));
   if (current !== undefined) return [];
-  created.add(spec.networkId);
+  const { networkId } = spec;
+  const ownBridges = new Set([spec.bridge, ...observed.networks.map((network) => network.bridge)]);
+  const addresses = desired.nodeAddresses.get(networkId) ?? [];
+  const message = subnetConflict(spec, addresses, observed.routes, ownBridges);
+  if (message !== null) return [{ kind: 'blocked', networkId, message }];
+  created.add(networkId);
   // What a former cluster or another shape of this network left behind stands in the way; in use, it stays.
   const obstacles = observed.networks.filter(
     (network) =>
       network.name === spec.name || network.bridge === spec.bridge || network.subnet === spec.subnet,
   );
   return [
-    ...obstacles.map((network) => ({ ...removal(network, observed), networkId: spec.networkId })),
-    { kind: 'create-network', networkId: spec.networkId, spec },
+    ...obstacles.map((network) => ({ ...removal(network, observed), networkId })),
+    { kind: 'create-network', networkId, spec },
   ];
 }
 

@@ -37,7 +37,8 @@ export function taskNetworking(
     attachments: attached.map(({ attachment, network }) => ({
       engineNetwork: engineNetworkName(network),
       address: bareAddress(attachment.address),
-      mac: taskMac(bareAddress(attachment.address)),
+      // Peers have forwarding entries for this hardware address; with another one their frames are flooded.
+      ...(attachment.address === '' ? {} : { mac: taskMac(bareAddress(attachment.address)) }),
       // The engine answers for aliases before it asks our server, and knows only its own containers.
       aliases: facts.gatewayDns || network.ingress ? [] : engineAliases(task, attachment.aliases),
     })),

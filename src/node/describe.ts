@@ -24,6 +24,7 @@ export function nodeDescriber(
   runtimes: readonly Runtime[],
   rung: NetworkRung,
   clock: Pick<Clock, 'monotonicMs'>,
+  warnings: () => readonly string[],
 ): () => Promise<NodeDescription> {
   const known = new Map<Runtime, { readonly facts: Partial<NodeDescription>; readonly atMs: number }>();
   return async () => {
@@ -52,6 +53,6 @@ export function nodeDescriber(
       networkRung: kinds.includes('docker') ? rung.rung : 'host-ports',
     };
     const facts = present.map((runtime) => known.get(runtime)?.facts ?? {});
-    return Object.assign({}, base, ...facts, { runtimes: kinds }) as NodeDescription;
+    return Object.assign({}, base, ...facts, { runtimes: kinds, warnings: warnings() }) as NodeDescription;
   };
 }

@@ -128,7 +128,7 @@ export class WorkerSide {
         clock,
         random,
         log,
-        describe: nodeDescriber(this.#runtimes, rung, clock),
+        describe: nodeDescriber(this.#runtimes, rung, clock, () => this.#warnings()),
         onRouting: (routing) => this.#route(routing),
         onManagers: (peers) => dependencies.onManagers(peers),
       },
@@ -175,6 +175,16 @@ export class WorkerSide {
     const left = await this.#agent.leave(AbortSignal.timeout(LEAVE_TIMEOUT_MS));
     if (left.length === 0) return;
     this.#dependencies.log.warn('tasks could not be stopped', { node: this.#identity.nodeId, tasks: left });
+  }
+
+  /** What the parts of this node could not do; managers and users see it in the node's description. */
+  #warnings(): string[] {
+    const failed = [
+      ...this.#ingress.status().map(({ state, error }) => (state === 'failed' ? error : '')),
+      ...this.#dns.status().map(({ state, error }) => (state === 'failed' ? error : '')),
+      ...this.#networks.status().map(({ error }) => error),
+    ];
+    return failed.filter((error) => error !== '').sort((a, b) => (a < b ? -1 : 1));
   }
 
   #route(routing: RoutingState): void {

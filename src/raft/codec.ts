@@ -82,7 +82,15 @@ function messageBytes(sent: Message): number {
 function writeMessage(writer: ByteWriter, sent: Message): void {
   writer.u8(typeCodes.get(sent.type) ?? 0);
   writer.u8(sent.reject ? 1 : 0);
-  for (const value of [sent.from, sent.to, sent.term, sent.logTerm, sent.index, sent.commit, sent.rejectHint]) {
+  for (const value of [
+    sent.from,
+    sent.to,
+    sent.term,
+    sent.logTerm,
+    sent.index,
+    sent.commit,
+    sent.rejectHint,
+  ]) {
     writer.u48(value);
   }
   writer.u48(sent.context);
@@ -131,7 +139,12 @@ function readMessage(reader: ByteReader): Message {
   });
 }
 
-function readEntries(reader: ByteReader, type: WireMessageType, previousIndex: number, maxTerm: number): Entry[] {
+function readEntries(
+  reader: ByteReader,
+  type: WireMessageType,
+  previousIndex: number,
+  maxTerm: number,
+): Entry[] {
   const first = reader.u48();
   const count = reader.u32();
   if (count * ENTRY_HEADER_BYTES > reader.left) throw new Malformed();
@@ -166,7 +179,9 @@ export function encodeMessage(sent: Message): Uint8Array {
 
 /** Encodes a chunk of a snapshot's state, with its checksum. */
 export function encodeChunk(chunk: SnapshotChunk): Uint8Array {
-  const writer = new ByteWriter(1 + messageBytes(chunk.message) + 4 + 4 + U48_BYTES + 4 + 4 + chunk.payload.length);
+  const writer = new ByteWriter(
+    1 + messageBytes(chunk.message) + 4 + 4 + U48_BYTES + 4 + 4 + chunk.payload.length,
+  );
   writer.u8(CHUNK_FRAME);
   writeMessage(writer, chunk.message);
   writer.u32(chunk.chunk);

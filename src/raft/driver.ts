@@ -28,7 +28,13 @@ import { addMember, type GroupControl, removeMember, transferLeadership } from '
 import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
 import { prepareStorage } from './startup.ts';
 import type { RaftStorage } from './storage.ts';
-import type { ProposeOutcome, RaftMember, RaftNodeDependencies, RaftNodeOptions, RaftStatus } from './types.ts';
+import type {
+  ProposeOutcome,
+  RaftMember,
+  RaftNodeDependencies,
+  RaftNodeOptions,
+  RaftStatus,
+} from './types.ts';
 
 const MAX_APPLY_BYTES_PER_TURN = 1024 * 1024;
 
@@ -65,6 +71,8 @@ export class RaftNode {
   readonly #receiver: SnapshotReceiver;
   readonly #control: GroupControl;
   readonly #defer: (run: () => void) => void;
+  /** Committed entries handed out by the core and not applied yet. */
+  readonly #applies: Message[] = [];
   #life: 'running' | 'stopping' | 'stopped' | 'failed' = 'running';
   #turnQueued = false;
   #tickTimer: Timer | null = null;
@@ -92,7 +100,11 @@ export class RaftNode {
   private constructor(
     options: Resolved,
     deps: RaftNodeDependencies,
-    started: { stable: StableLog; members: MemberTable; hardState: { term: number; vote: number; commit: number } },
+    started: {
+      stable: StableLog;
+      members: MemberTable;
+      hardState: { term: number; vote: number; commit: number };
+    },
   ) {
     this.#options = options;
     this.#deps = deps;
@@ -125,6 +137,7 @@ export class RaftNode {
       {
         onDurable: (responses) => this.#guard(() => this.#deliver(responses)),
         onInstalled: (snapshot, state) => this.#guard(() => this.#onInstalled(snapshot, state)),
+        onCommitDurable: () => this.#guard(() => this.#drainApplies()),
         onFailed: (error) => this.#fail(error),
       },
     );
@@ -290,15 +303,14 @@ export class RaftNode {
 
   #handle(ready: Ready): void {
     const outbox = new Map<number, Uint8Array[]>();
-    const applies: Message[] = [];
     for (const each of ready.messages) {
       if (each.to === APPEND_THREAD) this.#writer.submit(each);
-      else if (each.to === APPLY_THREAD) applies.push(each);
+      else if (each.to === APPLY_THREAD) this.#applies.push(each);
       else this.#post(outbox, each);
     }
     for (const [to, frames] of outbox) this.#transmit(to, frames);
     for (const read of ready.readStates) this.#reads.confirmed(read.context, read.index);
-    for (const apply of applies) this.#apply(apply);
+    this.#drainApplies();
   }
 
   #post(outbox: Map<number, Uint8Array[]>, sent: Message): void {
@@ -338,6 +350,20 @@ export class RaftNode {
       else this.#post(outbox, response);
     }
     for (const [to, frames] of outbox) this.#transmit(to, frames);
+  }
+
+  /**
+   * Applies what is committed. A change of the group waits until it is durable here that it is committed: a
+   * member that acted under a configuration must not forget it in a crash, or the others, who know of it, may
+   * neither vote for it nor stand themselves.
+   */
+  #drainApplies(): void {
+    for (let request = this.#applies[0]; request !== undefined; request = this.#applies[0]) {
+      const change = request.entries.findLast((entry) => entry.kind === 'config');
+      if (change !== undefined && !this.#writer.ensureCommit(change.index)) return;
+      this.#applies.shift();
+      this.#apply(request);
+    }
   }
 
   #apply(request: Message): void {
@@ -430,12 +456,17 @@ export class RaftNode {
   #onChunk(chunk: Parameters<SnapshotReceiver['onChunk']>[0]): void {
     const { message } = chunk;
     const { state } = this.#core;
-    if (message.to !== this.#options.memberId || message.snapshot === null || message.term < state.term) return;
+    if (message.to !== this.#options.memberId || message.snapshot === null || message.term < state.term)
+      return;
     const wanted = message.snapshot.index > state.log.committed;
     const whole = this.#receiver.onChunk(chunk, wanted);
     if (whole === null) return;
-    this.#writer.offerState(message.snapshot.index, whole);
+    const { index } = message.snapshot;
+    const isPending = (): boolean => state.log.pendingSnapshotIndex() === index;
+    const wasPending = isPending();
+    if (!wasPending) this.#writer.keepState(index, whole);
     this.#core.receive(message);
+    if (!wasPending && !isPending()) this.#writer.dropState(index);
   }
 
   // Status.

@@ -48,9 +48,7 @@ import {
 } from './storage.ts';
 
 type Database = Level<Uint8Array, Uint8Array>;
-type Operation =
-  | { type: 'put'; key: Uint8Array; value: Uint8Array }
-  | { type: 'del'; key: Uint8Array };
+type Operation = { type: 'put'; key: Uint8Array; value: Uint8Array } | { type: 'del'; key: Uint8Array };
 
 /** Keys removed in one batch: a removal must not hold up the writes of the log for long. */
 const REMOVALS_A_BATCH = 500;
@@ -75,7 +73,11 @@ export class LevelStorage implements RaftStorage {
 
   /** Opens (and creates) the folder. Rejects with LOCKED, CORRUPT, PERMISSION_DENIED or RESOURCE_EXHAUSTED. */
   static async open(folder: string): Promise<LevelStorage> {
-    const db: Database = new Level(folder, { keyEncoding: 'view', valueEncoding: 'view', compression: false });
+    const db: Database = new Level(folder, {
+      keyEncoding: 'view',
+      valueEncoding: 'view',
+      compression: false,
+    });
     try {
       await db.open();
     } catch (error) {
@@ -126,7 +128,11 @@ export class LevelStorage implements RaftStorage {
       const record = await this.#writeChunks(snapshot, state, { index: snapshot.index, term: snapshot.term });
       const flip: Operation[] = [
         { type: 'put', key: SNAPSHOT_KEY, value: encodeSnapshotRecord(record) },
-        { type: 'put', key: HARD_STATE_KEY, value: encodeHardState({ hardState, lastIndex: snapshot.index }) },
+        {
+          type: 'put',
+          key: HARD_STATE_KEY,
+          value: encodeHardState({ hardState, lastIndex: snapshot.index }),
+        },
       ];
       // What stands after the snapshot contradicts it; what stands before is ignored, and removed below.
       for (let index = snapshot.index + 1; index <= this.#lastIndex; index++) {
@@ -151,7 +157,8 @@ export class LevelStorage implements RaftStorage {
     // It may have been replaced and removed while it was being read.
     if (this.#snapshotAt(index, term) !== record) return null;
     const state = bytes === null ? null : decodeChunkRecord(chunk, bytes);
-    if (state === null) throw damaged(this.#folder, `chunk ${chunk} of snapshot ${index} is missing or damaged`);
+    if (state === null)
+      throw damaged(this.#folder, `chunk ${chunk} of snapshot ${index} is missing or damaged`);
     return state;
   }
 
@@ -181,11 +188,19 @@ export class LevelStorage implements RaftStorage {
     const entries = await this.#loadEntries(compactedIndex, compactedTerm, stored.lastIndex);
     const { hardState } = stored;
     const lastIndex = compactedIndex + entries.length;
-    if (hardState.commit > lastIndex) throw damaged(this.#folder, `committed entry ${hardState.commit} is missing`);
+    if (hardState.commit > lastIndex)
+      throw damaged(this.#folder, `committed entry ${hardState.commit} is missing`);
     this.#hardState = hardState;
     this.#lastIndex = lastIndex;
     await this.#removeLeftovers();
-    return { memberId, hardState, compactedIndex, compactedTerm, entries, snapshot: record?.snapshot ?? null };
+    return {
+      memberId,
+      hardState,
+      compactedIndex,
+      compactedTerm,
+      entries,
+      snapshot: record?.snapshot ?? null,
+    };
   }
 
   async #loadOwner(): Promise<number | null> {
@@ -228,7 +243,10 @@ export class LevelStorage implements RaftStorage {
     const entries: Entry[] = [];
     const beyond: number[] = [];
     let term = compactedTerm;
-    const iterator = this.#db.iterator({ ...entriesFrom(compactedIndex + 1), highWaterMarkBytes: READ_AHEAD_BYTES } as object);
+    const iterator = this.#db.iterator({
+      ...entriesFrom(compactedIndex + 1),
+      highWaterMarkBytes: READ_AHEAD_BYTES,
+    } as object);
     try {
       for (;;) {
         const page = await iterator.nextv(READ_AHEAD);
@@ -245,7 +263,8 @@ export class LevelStorage implements RaftStorage {
           if (index !== expected) throw damaged(this.#folder, `entry ${expected} is missing`);
           const entry = decodeEntry(index, value);
           if (entry === null) throw damaged(this.#folder, `entry ${index} fails its checksum`);
-          if (entry.term < term) throw damaged(this.#folder, `entry ${index} is of an older term than the one before`);
+          if (entry.term < term)
+            throw damaged(this.#folder, `entry ${index} is of an older term than the one before`);
           term = entry.term;
           entries.push(entry);
         }

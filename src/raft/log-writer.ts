@@ -3,9 +3,11 @@
  * write (group commit), and hands back the answers that had to wait.
  *
  * Invariants: one write at a time, in the core's order; an answer is released only when everything submitted
- * before it is durable; a change of the commit index alone needs no write, but the next write carries it (an
- * entry is never durable without the commit index its leader sent along); after a failure nothing is released.
+ * before it is durable; a change of the commit index alone needs no write unless somebody asks, but the next
+ * write carries it (an entry is never durable without the commit index its leader sent along); after a failure
+ * nothing is released.
  */
+import { assert } from '../base/assert.ts';
 import type { Entry, HardState, Message, Snapshot } from './core/types.ts';
 import type { StableLog } from './core/stable-log.ts';
 import type { RaftStorage } from './storage.ts';
@@ -16,6 +18,8 @@ export interface LogWriterEvents {
   onDurable(responses: readonly Message[]): void;
   /** The snapshot is durable and the log mirror replaced; called before the answers that depend on it. */
   onInstalled(snapshot: Snapshot, state: Uint8Array): void;
+  /** The commit index reached what {@link LogWriter.ensureCommit} was asked for. */
+  onCommitDurable(): void;
   onFailed(error: unknown): void;
 }
 
@@ -55,7 +59,8 @@ export class LogWriter {
   #durable: HardState;
   /** The newest hard state handed over; ahead of `#durable` by a commit index at most, between writes. */
   #latest: HardState;
-  #states = new Map<number, Uint8Array>();
+  readonly #states = new Map<number, Uint8Array>();
+  #wantedCommit = 0;
   #running: Promise<void> | null = null;
   #writingSinceMs: number | null = null;
   #failed = false;
@@ -77,10 +82,14 @@ export class LogWriter {
     return this.#writingSinceMs === null ? 0 : this.#now() - this.#writingSinceMs;
   }
 
-  /** Keeps the state of a received snapshot until the core asks to have it written (or never does). */
-  offerState(index: number, state: Uint8Array): void {
-    this.#states.clear();
+  /** Keeps the state of a snapshot that the core is about to have written. */
+  keepState(index: number, state: Uint8Array): void {
     this.#states.set(index, state);
+  }
+
+  /** Drops a state that the core did not want after all. */
+  dropState(index: number): void {
+    this.#states.delete(index);
   }
 
   /** Takes a `storage-append` message. */
@@ -89,13 +98,20 @@ export class LogWriter {
     this.#start();
   }
 
+  /**
+   * Whether it is durable that entries up to `index` are committed. If not, that is written soon, and
+   * `onCommitDurable` says when.
+   */
+  ensureCommit(index: number): boolean {
+    if (this.#durable.commit >= index) return true;
+    this.#wantedCommit = Math.max(this.#wantedCommit, index);
+    this.#start();
+    return false;
+  }
+
   /** Writes a commit index that no other write carried yet. */
   flushCommit(): void {
-    if (this.#latest.commit === this.#durable.commit || this.#running !== null || this.#failed) return;
-    this.#running = this.#run(async () => {
-      await this.#storage.append({ hardState: this.#latest, entries: [] });
-      this.#durable = this.#latest;
-    });
+    this.ensureCommit(this.#latest.commit);
   }
 
   /** Resolves when nothing is under way any more. */
@@ -103,22 +119,30 @@ export class LogWriter {
     while (this.#running !== null) await this.#running;
   }
 
-  #start(): void {
-    if (this.#running !== null || this.#failed) return;
-    this.#running = this.#run(async () => {
-      while (this.#queue.length > 0) {
-        const group = this.#takeGroup();
-        await this.#write(group);
-        if (group.responses.length > 0) this.#events.onDurable(group.responses);
-      }
-    });
+  #hasWork(): boolean {
+    return this.#queue.length > 0 || (this.#isCommitWanted() && this.#latest.commit > this.#durable.commit);
   }
 
-  async #run(work: () => Promise<void>): Promise<void> {
+  #isCommitWanted(): boolean {
+    return this.#wantedCommit > this.#durable.commit;
+  }
+
+  #start(): void {
+    if (this.#running !== null || this.#failed || !this.#hasWork()) return;
+    this.#running = this.#run();
+  }
+
+  async #run(): Promise<void> {
     // Yield first: everything submitted in this turn joins the first group.
     await Promise.resolve();
     try {
-      await work();
+      while (this.#hasWork()) {
+        const group = this.#takeGroup();
+        const wasWanted = this.#isCommitWanted();
+        await this.#write(group);
+        if (wasWanted && !this.#isCommitWanted()) this.#events.onCommitDurable();
+        if (group.responses.length > 0) this.#events.onDurable(group.responses);
+      }
     } catch (error) {
       this.#failed = true;
       this.#queue = [];
@@ -127,7 +151,7 @@ export class LogWriter {
       this.#writingSinceMs = null;
       this.#running = null;
     }
-    if (this.#queue.length > 0) this.#start();
+    this.#start();
   }
 
   #takeGroup(): Group {
@@ -153,7 +177,8 @@ export class LogWriter {
   async #write(group: Group): Promise<void> {
     const { hardState } = group;
     const promiseChanged = hardState.term !== this.#durable.term || hardState.vote !== this.#durable.vote;
-    if (group.entries.length === 0 && group.snapshot === null && !promiseChanged) return;
+    const commitDue = this.#isCommitWanted() && hardState.commit > this.#durable.commit;
+    if (group.entries.length === 0 && group.snapshot === null && !promiseChanged && !commitDue) return;
     this.#writingSinceMs = this.#now();
     if (group.snapshot !== null) await this.#install(group.snapshot, hardState);
     if (group.entries.length > 0 || group.snapshot === null) {
@@ -166,9 +191,15 @@ export class LogWriter {
 
   async #install(snapshot: Snapshot, hardState: HardState): Promise<void> {
     const state = this.#states.get(snapshot.index);
-    if (state === undefined) throw new Error(`the state of snapshot ${snapshot.index} was not received`);
+    assert(
+      state !== undefined,
+      `the state of snapshot ${snapshot.index} was received before the core took it`,
+    );
     await this.#storage.installSnapshot(snapshot, state, hardState);
-    this.#states.clear();
+    // A later one may have been accepted while this one was being written.
+    for (const index of this.#states.keys()) {
+      if (index <= snapshot.index) this.#states.delete(index);
+    }
     this.#stable.install(snapshot);
     this.#events.onInstalled(snapshot, state);
   }

@@ -17,7 +17,13 @@ import {
 } from './storage.ts';
 
 /** The step of a write that is about to become durable. */
-export type StorageStep = 'initialise' | 'append' | 'snapshot-chunks' | 'snapshot-flip' | 'compact' | 'install-flip';
+export type StorageStep =
+  | 'initialise'
+  | 'append'
+  | 'snapshot-chunks'
+  | 'snapshot-flip'
+  | 'compact'
+  | 'install-flip';
 
 /** What survives a crash. */
 export class MemoryDisk {

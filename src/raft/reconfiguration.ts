@@ -43,7 +43,10 @@ export async function addMember(
   signal: AbortSignal,
 ): Promise<void> {
   if (!isMemberId(member.id)) {
-    throw new SwarmdError('INVALID_ARGUMENT', `${member.id} is not a member id: a positive integer below 2^48`);
+    throw new SwarmdError(
+      'INVALID_ARGUMENT',
+      `${member.id} is not a member id: a positive integer below 2^48`,
+    );
   }
   assertLeader(control);
   const known = control.members.get(member.id);
@@ -61,7 +64,10 @@ function caughtUp(control: GroupControl, id: number, lagEntries: number): boolea
   assertLeader(control);
   const progress = control.state.tracker.progress.get(id);
   if (progress === undefined) {
-    throw new SwarmdError('CONFLICT', `member ${id} was removed before it was promoted; add it again if it is wanted`);
+    throw new SwarmdError(
+      'CONFLICT',
+      `member ${id} was removed before it was promoted; add it again if it is wanted`,
+    );
   }
   const lag = control.state.log.lastIndex() - progress.match;
   // A learner that was never heard from has match 0, which in a short log is within the lag.
@@ -75,7 +81,10 @@ export async function removeMember(control: GroupControl, id: number, signal: Ab
   if (member === null) return;
   const voters = control.members.list.filter((each) => each.voter);
   if (member.voter && voters.length === 1) {
-    throw new SwarmdError('FAILED_PRECONDITION', 'the last voter cannot be removed; add another manager first');
+    throw new SwarmdError(
+      'FAILED_PRECONDITION',
+      'the last voter cannot be removed; add another manager first',
+    );
   }
   await change(control, { kind: 'remove', id }, null, signal);
 }
@@ -108,7 +117,10 @@ async function change(
 
 function refusedNow(control: GroupControl): never {
   assertLeader(control);
-  throw new SwarmdError('UNAVAILABLE', 'the leader takes no changes now (handing over, or overloaded); try again');
+  throw new SwarmdError(
+    'UNAVAILABLE',
+    'the leader takes no changes now (handing over, or overloaded); try again',
+  );
 }
 
 /** Hands leadership over. */
@@ -123,7 +135,10 @@ export async function transferLeadership(
   const target = to ?? furthestVoter(control);
   if (target === self) return;
   if (target === null || members.get(target)?.voter !== true) {
-    throw new SwarmdError('FAILED_PRECONDITION', 'leadership can only be handed to another voter of the group');
+    throw new SwarmdError(
+      'FAILED_PRECONDITION',
+      'leadership can only be handed to another voter of the group',
+    );
   }
   const { term } = state;
   control.transfer(target);
@@ -131,7 +146,10 @@ export async function transferLeadership(
     control.assertRunning();
     if (state.role !== 'leader' || state.term !== term) return state.leader !== 0;
     if (state.transferee === target) return false;
-    throw new SwarmdError('TIMEOUT', `member ${target} did not take over leadership in time; this node still leads`);
+    throw new SwarmdError(
+      'TIMEOUT',
+      `member ${target} did not take over leadership in time; this node still leads`,
+    );
   }, signal);
 }
 

@@ -61,7 +61,9 @@ export function encodeMeta(memberId: number): Uint8Array {
 }
 
 /** Decodes the owner; `version` tells a newer format from a damaged one. */
-export function decodeMeta(bytes: Uint8Array): { readonly version: number; readonly memberId: number } | null {
+export function decodeMeta(
+  bytes: Uint8Array,
+): { readonly version: number; readonly memberId: number } | null {
   return unseal(bytes, 0, (reader) => ({ version: reader.u8(), memberId: reader.u48() }));
 }
 
@@ -111,7 +113,8 @@ function indexSeed(index: number): number {
 export function encodeSnapshotRecord(record: SnapshotRecord): Uint8Array {
   return seal(snapshotBytes(record.snapshot) + 4 * U48_BYTES + 4, 0, (writer) => {
     writeSnapshot(writer, record.snapshot);
-    for (const value of [record.id, record.bytes, record.compactedIndex, record.compactedTerm]) writer.u48(value);
+    for (const value of [record.id, record.bytes, record.compactedIndex, record.compactedTerm])
+      writer.u48(value);
     writer.u32(record.chunks);
   });
 }
@@ -120,7 +123,12 @@ export function encodeSnapshotRecord(record: SnapshotRecord): Uint8Array {
 export function decodeSnapshotRecord(bytes: Uint8Array): SnapshotRecord | null {
   return unseal(bytes, 0, (reader) => {
     const snapshot = readSnapshot(reader);
-    const [id, size, compactedIndex, compactedTerm] = [reader.u48(), reader.u48(), reader.u48(), reader.u48()];
+    const [id, size, compactedIndex, compactedTerm] = [
+      reader.u48(),
+      reader.u48(),
+      reader.u48(),
+      reader.u48(),
+    ];
     return { snapshot, id, bytes: size, compactedIndex, compactedTerm, chunks: reader.u32() };
   });
 }

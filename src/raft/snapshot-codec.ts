@@ -5,7 +5,8 @@ import { type ByteReader, type ByteWriter, Malformed, U48_BYTES } from './bytes.
 import type { ConfigState, Snapshot } from './core/types.ts';
 
 function configBytes(config: ConfigState): number {
-  const ids = config.voters.length + config.votersOutgoing.length + config.learners.length + config.learnersNext.length;
+  const ids =
+    config.voters.length + config.votersOutgoing.length + config.learners.length + config.learnersNext.length;
   return 4 * 4 + ids * U48_BYTES + 1;
 }
 

@@ -23,7 +23,10 @@ export interface Started {
 export async function prepareStorage(options: RaftNodeOptions, stateMachine: StateMachine): Promise<Started> {
   const { storage, memberId } = options;
   if (!isMemberId(memberId)) {
-    throw new SwarmdError('INVALID_ARGUMENT', `${memberId} is not a member id: a positive integer below 2^48`);
+    throw new SwarmdError(
+      'INVALID_ARGUMENT',
+      `${memberId} is not a member id: a positive integer below 2^48`,
+    );
   }
   const stored = await storage.load();
   if (stored.memberId === null) return initialise(options);
@@ -81,7 +84,10 @@ async function restore(
   if (snapshot === null) return { stable, members, hardState: stored.hardState };
   const state = await readSnapshotState(options.storage, snapshot.index, snapshot.term);
   if (state === null) {
-    throw new SwarmdError('CORRUPT', 'the raft snapshot has no state; remove the raft folder and rejoin this node');
+    throw new SwarmdError(
+      'CORRUPT',
+      'the raft snapshot has no state; remove the raft folder and rejoin this node',
+    );
   }
   stateMachine.restore(state, snapshot.index);
   members.restore(snapshot.config, snapshot.data);

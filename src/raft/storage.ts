@@ -67,7 +67,11 @@ export function chunkOf(state: Uint8Array, chunk: number): Uint8Array {
 }
 
 /** The whole state of the stored snapshot, or null when there is none of that index and term. */
-export async function readSnapshotState(storage: RaftStorage, index: number, term: number): Promise<Uint8Array | null> {
+export async function readSnapshotState(
+  storage: RaftStorage,
+  index: number,
+  term: number,
+): Promise<Uint8Array | null> {
   const size = await storage.snapshotSize(index, term);
   if (size === null) return null;
   const state = new Uint8Array(size.bytes);

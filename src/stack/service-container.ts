@@ -4,6 +4,7 @@ import { STACK_LABEL } from '../model/objects.ts';
 import type { ConfigId, SecretId } from '../model/ids.ts';
 import type { ContainerSpec, FileReference, HealthCheck, RuntimeKind } from '../model/spec.ts';
 import { imageReferenceProblem } from '../model/image-reference.ts';
+import { effectiveCapabilities } from './capabilities.ts';
 import { composeError, didYouMean } from './compose-error.ts';
 import { parseEnvFile } from './env-file.ts';
 import type { Declared, LoadContext, NamedObject } from './load-context.ts';
@@ -51,6 +52,7 @@ export function readContainer(
     mounts: runtime === 'process' ? [] : readMounts(service, path, context, declared),
     secrets: readReferences<SecretId>(service, path, 'secrets', context, declared.secrets),
     configs: readReferences<ConfigId>(service, path, 'configs', context, declared.configs),
+    ...readCapabilities(service, path),
     ...compact({
       command: nonEmpty(optional(service, path, 'entrypoint', command)),
       args: nonEmpty(optional(service, path, 'command', command)),
@@ -65,8 +67,6 @@ export function readContainer(
       dns: readDns(service, path),
       sysctls: optional(service, path, 'sysctls', textMap),
       ulimits: optional(service, path, 'ulimits', (node, at) => readUlimits(node, at, context)),
-      capabilityAdd: optional(service, path, 'cap_add', readCapabilities),
-      capabilityDrop: optional(service, path, 'cap_drop', readCapabilities),
       tty: optional(service, path, 'tty', bool),
       openStdin: optional(service, path, 'stdin_open', bool),
       readOnly: optional(service, path, 'read_only', bool),
@@ -75,7 +75,7 @@ export function readContainer(
   };
 }
 
-function nonEmpty(words: string[] | undefined): string[] | undefined {
+function nonEmpty(words: readonly string[] | undefined): readonly string[] | undefined {
   return words === undefined || words.length === 0 ? undefined : words;
 }
 
@@ -206,14 +206,12 @@ function readDns(service: MappingNode, path: string): ContainerSpec['dns'] {
   return { nameservers, search, options };
 }
 
-function readCapabilities(node: YamlNode, path: string): string[] {
-  return textList(node, path).map(normalCapability);
-}
-
-/** `net_admin` as `CAP_NET_ADMIN`; ALL stays. */
-export function normalCapability(name: string): string {
-  const upper = name.trim().toUpperCase();
-  return upper === 'ALL' || upper.startsWith('CAP_') ? upper : `CAP_${upper}`;
+function readCapabilities(service: MappingNode, path: string): Partial<ContainerSpec> {
+  const { add, drop } = effectiveCapabilities({
+    add: optional(service, path, 'cap_add', textList) ?? [],
+    drop: optional(service, path, 'cap_drop', textList) ?? [],
+  });
+  return compact({ capabilityAdd: nonEmpty(add), capabilityDrop: nonEmpty(drop) });
 }
 
 function readUlimits(node: YamlNode, path: string, context: LoadContext): ContainerSpec['ulimits'] {
@@ -245,7 +243,7 @@ function readReferences<Id extends SecretId | ConfigId>(
 ): FileReference<Id>[] {
   const node = get(service, key);
   if (node === undefined) return [];
-  return sequence(node, `${path}.${key}`).map((item, i) => {
+  const uses = sequence(node, `${path}.${key}`).map((item, i) => {
     const at = `${path}.${key}[${i}]`;
     const long = item.kind === 'mapping' ? item : null;
     if (long !== null) checkKeys(long, at, fileReferenceKeys, context.warnings);
@@ -269,6 +267,7 @@ function readReferences<Id extends SecretId | ConfigId>(
       },
     };
   });
+  return uses.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
 /** Warns of what a process cannot have. */

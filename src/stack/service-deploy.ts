@@ -9,6 +9,7 @@ import type {
   ServiceMode,
   UpdateConfig,
 } from '../model/spec.ts';
+import { parseConstraint } from '../model/constraint.ts';
 import { composeError } from './compose-error.ts';
 import type { LoadContext } from './load-context.ts';
 import {
@@ -25,7 +26,6 @@ import {
   optional,
   sequence,
   text,
-  textList,
   wrongKind,
 } from './reader.ts';
 import {
@@ -225,7 +225,7 @@ export function readPlacement(
   return {
     ...defaultPlacement,
     ...compact({
-      constraints: optional(placement, at, 'constraints', textList),
+      constraints: optional(placement, at, 'constraints', readConstraints),
       preferences: optional(placement, at, 'preferences', readPreferences),
       maxReplicasPerNode: optional(placement, at, 'max_replicas_per_node', integer(0)),
       platforms: optional(service, path, 'platform', readPlatform),
@@ -237,6 +237,17 @@ function readPlatform(node: YamlNode, path: string): Placement['platforms'] {
   const [os = '', architecture = ''] = text(node, path).split('/');
   if (os === '' || architecture === '') throw wrongKind(node, path, 'os/architecture such as linux/amd64');
   return [{ os, architecture }];
+}
+
+/** Constraints as written; one that no node could ever be checked against is refused here, where its line is known. */
+function readConstraints(node: YamlNode, path: string): string[] {
+  return sequence(node, path).map((item, i) => {
+    const at = `${path}[${i}]`;
+    const constraint = text(item, at);
+    const result = parseConstraint(constraint);
+    if (!result.ok) throw composeError(item.mark, `${at}: ${result.reason.message}`);
+    return constraint;
+  });
 }
 
 function readPreferences(node: YamlNode, path: string): { spread: string }[] {

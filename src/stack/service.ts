@@ -114,7 +114,7 @@ function readServiceNetworks(
   if (node?.kind === 'mapping') for (const [key, { value }] of node.entries) wanted.set(key, value);
   else if (node !== undefined) for (const key of textList(node, `${path}.networks`)) wanted.set(key, null);
   if (wanted.size === 0) return [{ target: defaultNetworkName as NetworkId, aliases: [name] }];
-  return [...wanted].map(([key, value]) => {
+  const attachments = [...wanted].map(([key, value]) => {
     const network = declared.networks.get(key);
     const at = `${path}.networks.${key}`;
     if (network === undefined && key !== 'default') {
@@ -125,13 +125,18 @@ function readServiceNetworks(
         `${at}: the network "${key}" is not declared under top-level \`networks\`.${near}`,
       );
     }
-    const aliases = value === null || isNull(value) ? [] : readAliases(value, at, context);
-    return {
-      target: (network?.name ?? defaultNetworkName) as NetworkId,
-      aliases: [...new Set([...aliases, name])],
-    };
+    const target = network?.name ?? defaultNetworkName;
+    const given = value === null || isNull(value) ? [] : readAliases(value, at, context);
+    // The node's own networks have no names to give.
+    const aliases = NODE_NETWORKS.has(target) ? given : [...new Set([...given, name])];
+    return { target: target as NetworkId, aliases };
   });
+  // In the order of names: moving a line in the file is then no change of the service.
+  return attachments.sort((a, b) => (a.target < b.target ? -1 : 1));
 }
+
+/** Networks every engine has of its own. */
+const NODE_NETWORKS: ReadonlySet<string> = new Set(['host', 'bridge', 'none', 'default']);
 
 function readAliases(node: YamlNode, path: string, context: LoadContext): string[] {
   const options = mapping(node, path);
@@ -183,7 +188,7 @@ function readPorts(
       result.push(port);
     }
   });
-  return result;
+  return result.sort((a, b) => a.publishedPort - b.publishedPort);
 }
 
 function samePort(a: PortConfig, b: PortConfig): boolean {

@@ -39,7 +39,18 @@ export interface DockerEngineDependencies {
 
 /** The engine's address as dockerode takes it. `unix:///path`, `tcp://host:port` or `http://host:port`. */
 export function engineAddress(host: string): Dockerode.DockerOptions {
-  if (host.startsWith('unix://')) return { socketPath: host.slice('unix://'.length) };
+  // What is not given here the client would take from DOCKER_HOST and its relatives in the environment.
+  const closed = {
+    protocol: 'http',
+    host: undefined,
+    port: undefined,
+    ca: undefined,
+    cert: undefined,
+    key: undefined,
+  };
+  if (host.startsWith('unix://')) {
+    return { ...closed, socketPath: host.slice('unix://'.length) } as Dockerode.DockerOptions;
+  }
   const match = /^(?:tcp|http):\/\/(\[[^\]]+\]|[^:/]+):(\d+)\/?$/.exec(host);
   if (match === null) {
     throw new SwarmdError(
@@ -47,7 +58,9 @@ export function engineAddress(host: string): Dockerode.DockerOptions {
       `engine address ${host} is neither unix:///path/to.sock nor tcp://host:port`,
     );
   }
-  return { protocol: 'http', host: (match[1] as string).replace(/^\[|\]$/g, ''), port: Number(match[2]) };
+  const [, name = '', port = ''] = match;
+  const address = { ...closed, host: name.replace(/^\[|\]$/g, ''), port: Number(port) };
+  return address as Dockerode.DockerOptions;
 }
 
 /** A bounded connection to one engine. */
@@ -68,10 +81,19 @@ export class DockerEngine {
     this.#firstTry = new Promise((resolve) => (this.#tried = resolve));
   }
 
-  /** What the engine says of itself; null while it does not answer. Waits for the first attempt. */
-  async facts(): Promise<Partial<NodeDescription> | null> {
+  /** What the engine says of itself; null while it does not answer. Waits for the first attempt, or `signal`. */
+  async facts(signal: AbortSignal): Promise<Partial<NodeDescription> | null> {
     this.start();
-    await this.#firstTry;
+    if (!signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        signal.addEventListener('abort', done, { once: true });
+        void this.#firstTry.then(done);
+      });
+    }
     return this.#facts;
   }
 

@@ -6,14 +6,11 @@
  */
 import Docker from 'dockerode';
 import { errorMessage, SwarmdError, systemErrorCode } from '../base/errors.ts';
-import {
-  type EngineNetwork,
-  type EngineNetworks,
-  type EngineNetworkSpec,
-  NETWORK_LABEL,
-  NODE_LABEL,
-} from '../network/engine-networks.ts';
+import type { EngineNetwork, EngineNetworks, EngineNetworkSpec } from '../network/engine-networks.ts';
 
+/** Labels on every engine network swarmd makes: the cluster's id of the network, and the node that owns it. */
+const NETWORK_LABEL = 'swarmd.network';
+const NODE_LABEL = 'swarmd.node';
 const BRIDGE_OPTION = 'com.docker.network.bridge.name';
 const MTU_OPTION = 'com.docker.network.driver.mtu';
 /** Longest wait for the engine to answer one request. */

@@ -6,7 +6,7 @@
  * for an engine without bound; an engine that does not answer is an outage (`details.waits`), never a verdict.
  */
 import type Dockerode from 'dockerode';
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { parseId, type TaskId } from '../model/ids.ts';
@@ -40,6 +40,8 @@ export interface DockerRuntimeDependencies {
 /** Containers looked at together when everything is listed. */
 const INSPECT_AT_ONCE = 8;
 const PARTIAL = '.partial';
+/** How often a container that is being removed is looked at. */
+const REMOVAL_POLL_MS = 100;
 /** Events that change nothing the worker knows. */
 const ignoredActions =
   /^(exec_|attach|detach|resize|top|rename|archive-path|extract-to-dir|export|commit|copy)/;
@@ -48,6 +50,7 @@ const ignoredActions =
 export class DockerRuntime implements Runtime {
   readonly kind = 'docker';
   readonly #options: DockerRuntimeOptions;
+  readonly #clock: Clock;
   readonly #engine: DockerEngine;
   readonly #images: DockerImages;
   readonly #ids = new Map<TaskId, string>();
@@ -55,6 +58,7 @@ export class DockerRuntime implements Runtime {
 
   constructor(options: DockerRuntimeOptions, dependencies: DockerRuntimeDependencies) {
     this.#options = options;
+    this.#clock = dependencies.clock;
     this.#engine = new DockerEngine(options.engineHost, {
       ...dependencies,
       labels: [TASK_LABEL, `${NODE_LABEL}=${options.nodeId}`],
@@ -93,7 +97,7 @@ export class DockerRuntime implements Runtime {
   }
 
   async start(taskId: TaskId, signal: AbortSignal): Promise<void> {
-    const found = await this.#find(taskId, signal);
+    const found = await this.#known(taskId, signal);
     if (found === null || found.partial) {
       throw new SwarmdError(
         'NOT_FOUND',
@@ -109,7 +113,7 @@ export class DockerRuntime implements Runtime {
   }
 
   async stop(taskId: TaskId, signal: AbortSignal): Promise<void> {
-    const found = await this.#find(taskId, signal);
+    const found = await this.#known(taskId, signal);
     if (found === null) return;
     const info = await this.#inspect(found.id, signal);
     if (info === null || !isUp(info)) return;
@@ -126,13 +130,12 @@ export class DockerRuntime implements Runtime {
   }
 
   async remove(taskId: TaskId, signal: AbortSignal): Promise<void> {
-    for (
-      let found = await this.#find(taskId, signal);
-      found !== null;
-      found = await this.#find(taskId, signal)
-    ) {
+    // The engine removes in its own time, and a crash may have left more than one.
+    for (;;) {
+      const found = await this.#find(taskId, signal);
+      if (found === null) break;
       await this.#delete(found.id, signal);
-      this.#ids.delete(taskId);
+      if ((await this.#inspect(found.id, signal)) !== null) await sleep(this.#clock, REMOVAL_POLL_MS, signal);
     }
     this.#ids.delete(taskId);
   }
@@ -169,7 +172,7 @@ export class DockerRuntime implements Runtime {
   }
 
   async *logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogRecord> {
-    const found = await this.#find(request.taskId, signal);
+    const found = await this.#known(request.taskId, signal);
     const info = found === null ? null : await this.#inspect(found.id, signal);
     if (found === null || info === null) {
       throw new SwarmdError('NOT_FOUND', `task ${request.taskId} has no container on this node`);
@@ -199,9 +202,8 @@ export class DockerRuntime implements Runtime {
     }
   }
 
-  async describe(signal: AbortSignal): Promise<Partial<NodeDescription> | null> {
-    signal.throwIfAborted();
-    return this.#engine.facts();
+  describe(signal: AbortSignal): Promise<Partial<NodeDescription> | null> {
+    return this.#engine.facts(signal);
   }
 
   close(): Promise<void> {
@@ -269,6 +271,12 @@ export class DockerRuntime implements Runtime {
           [404, 409].includes(statusOf(error) ?? 0) ? null : Promise.reject(error as Error),
         );
     await this.#engine.call(`remove container ${id.slice(0, 12)}`, signal, work, ENGINE_SLOW_CALL_MS);
+  }
+
+  /** The container of a task, without asking for what is known. */
+  async #known(taskId: TaskId, signal: AbortSignal): Promise<{ id: string; partial: boolean } | null> {
+    const id = this.#ids.get(taskId);
+    return id === undefined ? this.#find(taskId, signal) : { id, partial: false };
   }
 
   /** The container of a task, by its labels. */

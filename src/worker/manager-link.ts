@@ -6,7 +6,7 @@
  * growing wait, until `stop`; reports are sent only within a session and leave the outbox only when acknowledged.
  */
 import { type Clock, sleep, type Timer } from '../base/clock.ts';
-import { errorMessage, SwarmdError } from '../base/errors.ts';
+import { errorMessage, SwarmdError, toSwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { type Random, randomBelow } from '../base/random.ts';
 import type { NodeDescription } from '../model/objects.ts';
@@ -180,13 +180,14 @@ export class ManagerLink {
         }
         this.#dependencies.onMessage(message.value);
       }
-      session.throwFailure();
+      if (session.failure !== null) throw session.failure;
       return session.id !== undefined;
     } catch (error) {
       if (this.#reopen) return session.id !== undefined;
-      session.throwFailure();
-      if (session.id === undefined) throw error;
-      log.warn('session with the leader ended', { address, error: errorMessage(error) });
+      // Ending the stream from this side makes it say so; why it was ended is what counts.
+      const reason = session.failure ?? error;
+      if (session.id === undefined) throw reason;
+      log.warn('session with the leader ended', { address, error: errorMessage(reason) });
       return true;
     } finally {
       session.close();
@@ -215,7 +216,8 @@ class Session {
   #watchdog: Timer | null;
   #reporting = false;
   #closed = false;
-  #failure: unknown = null;
+  /** Why the session was ended from this side, if it was. */
+  failure: Error | null = null;
 
   constructor(
     connection: RpcConnection,
@@ -248,11 +250,6 @@ class Session {
     });
   }
 
-  /** Throws why the session was ended from this side, if it was. */
-  throwFailure(): void {
-    if (this.#failure !== null) throw this.#failure;
-  }
-
   close(): void {
     this.#closed = true;
     this.#beat?.cancel();
@@ -262,7 +259,7 @@ class Session {
 
   #fail(error: unknown): void {
     if (this.#closed) return;
-    this.#failure ??= error;
+    this.failure ??= toSwarmdError(error);
     this.stream.destroy();
   }
 

@@ -142,7 +142,8 @@ export class SimCluster {
     sim.disk.locked = false;
     sim.disk.beforeStep = async (step) => {
       await this.beforeStep(id, step);
-      if (this.faults.diskDelayMaxMs > 0) await this.#sleep(randomBelow(this.random, this.faults.diskDelayMaxMs + 1));
+      if (this.faults.diskDelayMaxMs > 0)
+        await this.#sleep(randomBelow(this.random, this.faults.diskDelayMaxMs + 1));
     };
     const storage = new MemoryStorage(sim.disk);
     sim.storage = storage;
@@ -317,7 +318,8 @@ export class SimCluster {
     }
     if (status.role !== 'leader') return;
     const known = this.#leaders.get(status.term);
-    if (known !== undefined && known !== id) this.violations.push(`term ${status.term} has leaders ${known} and ${id}`);
+    if (known !== undefined && known !== id)
+      this.violations.push(`term ${status.term} has leaders ${known} and ${id}`);
     this.#leaders.set(status.term, id);
   }
 

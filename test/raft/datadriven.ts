@@ -32,7 +32,9 @@ export function scriptsIn(folder: string): ReadonlyMap<string, readonly ScriptCa
     return null;
   }
   const names = readdirSync(path).filter((name) => name.endsWith('.txt'));
-  return new Map(names.sort().map((name) => [name, parseScript(name, readFileSync(join(path, name), 'utf8'))]));
+  return new Map(
+    names.sort().map((name) => [name, parseScript(name, readFileSync(join(path, name), 'utf8'))]),
+  );
 }
 
 /** Parses a script. */

@@ -81,7 +81,8 @@ export function parseSteps(text: string): ConfigChangeStep[] {
 
 export function describeEntry(entry: Entry): string {
   const place = `${entry.term}/${entry.index}`;
-  if (entry.kind === 'normal') return `${place} EntryNormal ${JSON.stringify(new TextDecoder().decode(entry.data))}`;
+  if (entry.kind === 'normal')
+    return `${place} EntryNormal ${JSON.stringify(new TextDecoder().decode(entry.data))}`;
   const change = configChangeOf(entry.data);
   const name = change.context[0] === V1_MARK ? 'EntryConfChange' : 'EntryConfChangeV2';
   const steps = change.steps.map((step) => `${stepLetters[step.kind]}${step.id}`);

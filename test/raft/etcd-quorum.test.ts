@@ -16,7 +16,9 @@ function parse(script: ScriptCase): QuorumCase {
   const list = (key: string): readonly string[] => script.args.find((arg) => arg.key === key)?.values ?? [];
   const incoming = list('cfg').map(Number);
   const joint = script.args.some((arg) => arg.key === 'cfgj');
-  const outgoing = list('cfgj').filter((value) => value !== 'zero').map(Number);
+  const outgoing = list('cfgj')
+    .filter((value) => value !== 'zero')
+    .map(Number);
   const ids = [...new Set([...incoming, ...outgoing])];
   const values = list(script.command === 'vote' ? 'votes' : 'idx');
   assert.equal(ids.length, values.length, `${script.place}: a value for each voter`);
@@ -64,7 +66,11 @@ function vote(quorum: QuorumCase, place: string): string {
   const { incoming, outgoing, joint, known } = quorum;
   const votes = new Map([...known].map(([id, answer]) => [id, answer === 'y'] as const));
   const result = joint ? jointVote(incoming, outgoing, votes) : majorityVote(incoming, votes);
-  assert.equal(jointVote(outgoing, incoming, votes), jointVote(incoming, outgoing, votes), `${place}: symmetry`);
+  assert.equal(
+    jointVote(outgoing, incoming, votes),
+    jointVote(incoming, outgoing, votes),
+    `${place}: symmetry`,
+  );
   return { won: 'VoteWon', lost: 'VoteLost', pending: 'VotePending' }[result];
 }
 
@@ -75,7 +81,10 @@ describe('etcd quorum cases', () => {
       for (const script of cases) {
         const quorum = parse(script);
         const run = script.command === 'vote' ? vote : committed;
-        const expected = script.expected.split('\n').map((line) => line.trimEnd()).join('\n');
+        const expected = script.expected
+          .split('\n')
+          .map((line) => line.trimEnd())
+          .join('\n');
         assert.equal(run(quorum, script.place), expected, script.place);
       }
     });

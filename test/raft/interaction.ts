@@ -159,7 +159,8 @@ export class ScriptedCluster {
 
   #addNodes(count: number, args: readonly ScriptArgument[]): void {
     const patch: ConfigPatch = {};
-    const numbers = (key: string): number[] => (args.find((arg) => arg.key === key)?.values ?? []).map(Number);
+    const numbers = (key: string): number[] =>
+      (args.find((arg) => arg.key === key)?.values ?? []).map(Number);
     const config: ConfigState = { ...EMPTY_CONFIG, voters: numbers('voters'), learners: numbers('learners') };
     const index = numbers('index')[0] ?? 0;
     for (const { key, values } of args) {
@@ -172,7 +173,8 @@ export class ScriptedCluster {
       else if (key === 'max-committed-size-per-ready') patch.maxApplyingBytes = Number(value);
       else if (key === 'disable-conf-change-validation') patch.disableConfigValidation = value === 'true';
       else if (key === 'read-only') patch.readOnly = value === 'lease-based' ? 'lease' : 'safe';
-      else assert(['voters', 'learners', 'index'].includes(key) || values.length === 0, `known option ${key}`);
+      else
+        assert(['voters', 'learners', 'index'].includes(key) || values.length === 0, `known option ${key}`);
     }
     for (let i = 0; i < count; i++) this.#addNode(config, index, patch);
   }

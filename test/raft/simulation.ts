@@ -91,7 +91,9 @@ class Simulation {
         this.reads++;
         const missing = before.filter((command) => !reader.machine.seen.has(command));
         if (missing.length > 0) {
-          this.problems.push(`member ${reader.member.id} read without ${missing.length} acknowledged commands`);
+          this.problems.push(
+            `member ${reader.member.id} read without ${missing.length} acknowledged commands`,
+          );
         }
       },
       (error: SwarmdError) => {
@@ -118,7 +120,11 @@ class Simulation {
       cluster.passes = () => true;
     } else if (dice < 40) {
       const leader = cluster.leader();
-      if (leader !== null) void cluster.nodeOf(leader).transferLeadership(null, never).catch(() => {});
+      if (leader !== null)
+        void cluster
+          .nodeOf(leader)
+          .transferLeadership(null, never)
+          .catch(() => {});
     } else if (dice < 50) {
       await this.#changeGroup();
     } else if (dice < 53) {
@@ -178,7 +184,11 @@ class Simulation {
     try {
       await cluster.until(() => cluster.leader() !== null, 'a leader after healing');
       const last = await this.#proposeLast();
-      const group = (): number[] => cluster.nodeOf(cluster.leader() ?? 0).status().members.map((each) => each.id);
+      const group = (): number[] =>
+        cluster
+          .nodeOf(cluster.leader() ?? 0)
+          .status()
+          .members.map((each) => each.id);
       const hasAll = (id: number): boolean => cluster.get(id).machine.seen.has(last);
       await cluster.until(() => cluster.leader() !== null && group().every(hasAll), 'all members converge');
       this.#check(group());
@@ -208,7 +218,8 @@ class Simulation {
       const { machine } = this.cluster.get(id);
       const lost = [...this.acknowledged].filter((command) => !machine.seen.has(command));
       if (lost.length > 0) this.problems.push(`member ${id} lost ${lost.length} acknowledged commands`);
-      if (machine.commands.length !== machine.seen.size) this.problems.push(`member ${id} applied a command twice`);
+      if (machine.commands.length !== machine.seen.size)
+        this.problems.push(`member ${id} applied a command twice`);
     }
   }
 }

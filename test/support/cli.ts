@@ -23,6 +23,7 @@ export class TestCli {
   startBackground: Outside['startBackground'] = () => {
     throw new Error('no daemon in this test');
   };
+  readonly takenPorts = new Set<number>();
   readonly interrupt = new AbortController();
 
   /** Runs `swarmd ...args`. Time passes by itself: every timer fires at once. */
@@ -52,6 +53,8 @@ export class TestCli {
       startNode: this.startNode,
       startBackground: this.startBackground,
       readStdin: async () => Buffer.from(this.stdin),
+      isPortFree: async (port) => !this.takenPorts.has(port),
+      isPortOpen: async () => true,
     };
     const exitCode = await main(['node', 'swarmd', ...args], outside);
     return { exitCode, stdout, stderr };

@@ -72,7 +72,7 @@ function mount(body: Json): Mount {
     bindPropagation: bind?.Propagation,
     volume: Object.keys(volumePart).length === 0 ? undefined : volumePart,
     tmpfs: tmpfs === undefined ? undefined : compact({ sizeBytes: tmpfs.SizeBytes, mode: tmpfs.Mode }),
-  });
+  }) as Mount;
 }
 
 function references(list: Json, kind: 'Secret' | 'Config'): Json[] {
@@ -155,7 +155,11 @@ function mode(body: Json): ServiceMode {
   if (body.GlobalJob !== undefined) return { kind: 'global-job' };
   const job = body.ReplicatedJob;
   if (job !== undefined) {
-    return { kind: 'replicated-job', maxConcurrent: job.MaxConcurrent ?? 1, totalCompletions: job.TotalCompletions ?? 1 };
+    return {
+      kind: 'replicated-job',
+      maxConcurrent: job.MaxConcurrent ?? 1,
+      totalCompletions: job.TotalCompletions ?? 1,
+    };
   }
   return { kind: 'replicated', replicas: body.Replicated?.Replicas ?? 1 };
 }
@@ -171,13 +175,13 @@ export function serviceOfRequest(body: Json): ServiceSpec {
     ...defaultServiceSpec,
     name: body.Name,
     labels: labels(body.Labels),
-    mode: mode(body.Mode),
+    mode: mode(body.Mode ?? {}),
     update: updateConfig(body.UpdateConfig),
     rollback: updateConfig(body.RollbackConfig),
     endpoint: {
       ...defaultEndpointSpec,
-      mode: body.EndpointSpec.Mode ?? 'vip',
-      ports: (body.EndpointSpec.Ports ?? []).map((port: Json) =>
+      mode: body.EndpointSpec?.Mode ?? 'vip',
+      ports: (body.EndpointSpec?.Ports ?? []).map((port: Json) =>
         compact({
           name: port.Name,
           protocol: port.Protocol ?? 'tcp',
@@ -208,11 +212,14 @@ export function serviceOfRequest(body: Json): ServiceSpec {
         })),
         maxReplicasPerNode: task.Placement?.MaxReplicas ?? 0,
       },
+      forceUpdate: task.ForceUpdate ?? 0,
       networks: (task.Networks ?? []).map((network: Json) => ({
         target: network.Target.replace(/^id-network-/, ''),
         aliases: network.Aliases ?? [],
       })),
-      ...(driver === undefined ? {} : { logDriver: { name: driver.Name ?? '', options: driver.Options ?? {} } }),
+      ...(driver === undefined
+        ? {}
+        : { logDriver: { name: driver.Name ?? '', options: driver.Options ?? {} } }),
     },
   };
 }
@@ -228,5 +235,5 @@ export function networkOfRequest(body: Json): NetworkSpec {
     ingress: false,
     driverOptions: body.Options ?? {},
     subnet: body.IPAM?.Config?.[0]?.Subnet,
-  });
+  }) as NetworkSpec;
 }

@@ -71,7 +71,7 @@ export class FakeCluster {
   readonly skewMs = new Map<string, number>();
   /** Called after every entry. */
   afterApply: () => void = () => {};
-  #random: Random;
+  readonly #random: Random;
 
   constructor(options: { nodes?: number; seed?: number; cluster?: Partial<ClusterSpec> } = {}) {
     this.#random = seededRandom(options.seed ?? 1);
@@ -257,7 +257,6 @@ export class FakeCluster {
     this.store = new Store();
     this.store.load(contents);
     this.nowMs += clockOffsetMs;
-    this.#random = seededRandom(this.store.index);
   }
 }
 

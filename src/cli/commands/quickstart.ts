@@ -4,9 +4,10 @@
  * Invariants: it listens on loopback only, resumes what it finds, and leaves nothing running after Ctrl-C: the
  * stack's tasks stop with it, while the services stay in the state and come back at the next start.
  */
-import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { sleep } from '../../base/clock.ts';
 import type { ServiceView } from '../../model/api.ts';
 import type { ServiceSpec } from '../../model/spec.ts';
 import type { NodeOptions, RunningNode } from '../../node/types.ts';
@@ -15,12 +16,18 @@ import { helpGroups, type Run, type SwarmdCommand } from '../command.ts';
 import type { ApiConnection, Outside } from '../context.ts';
 import { untilEnded } from '../daemon-run.ts';
 import { deployStack } from '../deploy.ts';
-import { printLine } from '../output.ts';
+import { printError, printLine } from '../output.ts';
 import { readStack } from '../stack-files.ts';
 import { reportOutcome, waitForService } from '../wait.ts';
 
 const STACK = 'hello';
+/** Digest of the file a service was made from. */
+const FILE_LABEL = 'swarmd.quickstart.file';
 const PORTS_TRIED = 100;
+/** Times given to the tasks to run, and to the published port to open. */
+const READY_MS = 120_000;
+const OPEN_MS = 10_000;
+const POLL_MS = 50;
 
 export function registerQuickstart(program: SwarmdCommand, run: Run): void {
   const command = program
@@ -91,19 +98,59 @@ async function deployAndShow(
 ): Promise<number> {
   const signal = outside.interrupt;
   const file = join(outside.packageRoot, 'examples', 'hello', 'compose.yml');
+  const plan = withLabel(await readStack(outside, STACK, [file]), digestOf(file));
   const existing = await api.call('service.list', { stack: STACK }, { signal });
-  const plan = await withFreePorts(outside, await readStack(outside, STACK, [file]), existing);
-  await deployStack(outside, api, plan, { prune: true, quiet: false });
-  for (const { name } of plan.services) {
-    printLine(outside, `Waiting for ${name} …`);
-    const wait = { quiet: false, strict: true, verify: false, timeoutMs: 120_000 };
-    const outcome = await waitForService(outside, api, name, wait);
+  // What was scaled or changed by hand stays so, as long as the file is the one it was made from.
+  if (!isDeployed(plan, existing)) {
+    await deployStack(outside, api, await withFreePorts(outside, plan, existing), {
+      prune: true,
+      quiet: false,
+    });
+  }
+  const services = await api.call('service.list', { stack: STACK }, { signal });
+  for (const { id, spec } of services) {
+    printLine(outside, `Waiting for ${spec.name} …`);
+    const wait = { quiet: false, strict: true, verify: false, timeoutMs: READY_MS };
+    const outcome = await waitForService(outside, api, id, wait);
     if (outcome.kind !== 'converged')
       return reportOutcome(outside, outcome, true, `swarmd stack ps ${STACK}`);
   }
+  const port = services.flatMap((service) => service.endpoint.ports)[0]?.publishedPort;
+  if (port !== undefined) await untilOpen(outside, port);
   const shownDir = relative(outside.cwd, dataDir);
-  printNext(outside, plan, node, shownDir === '' || shownDir.startsWith('..') ? dataDir : shownDir);
+  printNext(outside, port, node, shownDir === '' || shownDir.startsWith('..') ? dataDir : shownDir);
   return 0;
+}
+
+function digestOf(file: string): string {
+  return createHash('sha256').update(readFileSync(file)).digest('hex');
+}
+
+function withLabel(plan: StackPlan, digest: string): StackPlan {
+  const services = plan.services.map((spec) => ({
+    ...spec,
+    labels: { ...spec.labels, [FILE_LABEL]: digest },
+  }));
+  return { ...plan, services };
+}
+
+function isDeployed(plan: StackPlan, existing: readonly ServiceView[]): boolean {
+  return plan.services.every((spec) => {
+    const found = existing.find((service) => service.spec.name === spec.name);
+    return found !== undefined && found.spec.labels[FILE_LABEL] === spec.labels[FILE_LABEL];
+  });
+}
+
+/** Waits until the published port takes connections: the tasks run a moment before the way to them is open. */
+async function untilOpen(outside: Outside, port: number): Promise<void> {
+  const deadline = outside.clock.monotonicMs() + OPEN_MS;
+  while (!(await outside.isPortOpen(port))) {
+    if (outside.clock.monotonicMs() > deadline) {
+      printError(outside, `warning: nothing answers on port ${port} yet; is another program using it?`);
+      return;
+    }
+    await sleep(outside.clock, POLL_MS, outside.interrupt);
+  }
 }
 
 /** The plan with each published port that another program holds replaced by the next free one. */
@@ -119,7 +166,7 @@ async function withFreePorts(
     for (const [i, port] of spec.endpoint.ports.entries()) {
       // A port that this cluster publishes already is taken by itself.
       const kept = before?.spec.endpoint.ports[i]?.publishedPort;
-      const published = kept ?? (await freePort(port.publishedPort));
+      const published = kept ?? (await freePort(outside, port.publishedPort));
       if (published !== port.publishedPort && kept === undefined) {
         printLine(
           outside,
@@ -134,25 +181,16 @@ async function withFreePorts(
 }
 
 /** `first` or the next port that can be listened on. */
-async function freePort(first: number): Promise<number> {
-  for (let port = first; port < first + PORTS_TRIED && port <= 65_535; port++)
-    if (await isFree(port)) return port;
+async function freePort(outside: Outside, first: number): Promise<number> {
+  for (let port = first; port < first + PORTS_TRIED && port <= 65_535; port++) {
+    if (await outside.isPortFree(port)) return port;
+  }
   return first;
 }
 
-function isFree(port: number): Promise<boolean> {
-  return new Promise((done) => {
-    const server = createServer();
-    server.once('error', () => done(false));
-    server.listen(port, '0.0.0.0', () => server.close(() => done(true)));
-  });
-}
-
-function printNext(outside: Outside, plan: StackPlan, node: RunningNode, dataDir: string): void {
+function printNext(outside: Outside, port: number | undefined, node: RunningNode, dataDir: string): void {
   const say = (line: string): void => printLine(outside, line);
   const swarmd = `npx swarmd --data-dir ${dataDir}`;
-  const [service] = plan.services;
-  const port = service?.endpoint.ports[0]?.publishedPort;
   say('');
   say('Everything runs.');
   if (port !== undefined)

@@ -37,7 +37,7 @@ async function create(outside: Outside, command: SwarmdCommand, args: readonly s
     const spec = createSpec({
       flags,
       args,
-      name: flags.text('name') ?? `service-${randomBase36(systemRandom(), 8)}`,
+      name: flags.text('name') || `service-${randomBase36(systemRandom(), 8)}`,
       envFileLines: flags.list('env-file').flatMap((file) => readEnvLines(outside, file)),
       environment,
       ids: await fetchIds(outside, api),

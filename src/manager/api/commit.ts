@@ -2,7 +2,7 @@
 import { assertNever } from '../../base/assert.ts';
 import { SwarmdError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
-import type { Action, Proposer, Refusal } from '../state/actions.ts';
+import { type Action, BATCH_BYTES_MAX, type Proposer, type Refusal } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 
 /** What the methods of the API work with. They run on the leader. */
@@ -28,8 +28,14 @@ export async function commit(
       throw refusalError(result.refusal);
     case 'not-leader':
       throw new SwarmdError('NO_LEADER', 'this manager is not the leader any more; try again');
+    case 'too-large':
+      throw new SwarmdError(
+        'RESOURCE_EXHAUSTED',
+        `the change takes ${result.bytes} bytes in the log, over the limit of ${BATCH_BYTES_MAX}; make the object smaller (a service keeps its previous spec beside the new one)`,
+        { details: { bytes: result.bytes, limit: BATCH_BYTES_MAX } },
+      );
     case 'unavailable':
-      throw new SwarmdError('UNAVAILABLE', result.reason);
+      throw new SwarmdError('UNAVAILABLE', `the change was not made: ${result.reason}`);
     case 'unknown':
       throw new SwarmdError(
         'OUTCOME_UNKNOWN',

@@ -23,60 +23,99 @@ export interface LogSources {
 
 const MERGED_RECORDS_MAX = 1_000;
 
-/** Streams records until all tasks are read (or for ever with `follow`); ends when `signal` aborts. */
+/** Streams batches of records until all tasks are read (or for ever with `follow`); ends when `signal` aborts. */
 export async function* serviceLogs(
   sources: LogSources,
   params: ServiceLogsParams,
   signal: AbortSignal,
-): AsyncGenerator<ServiceLogRecord> {
+): AsyncGenerator<ServiceLogRecord[]> {
   const { view } = sources;
   const selects = selectTasks(view, params.ref);
-  const merged: ServiceLogRecord[] = [];
+  const stop = new AbortController();
+  const onAbort = (): void => stop.abort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  const merged = new MergedRecords(stop.signal);
   const opened = new Set<TaskId>();
-  const done = new AbortController();
-  const stop = AbortSignal.any([signal, done.signal]);
-  let open = 0;
-  let wakeReader: () => void = () => {};
-  let wakeWriters: (() => void)[] = [];
-  const push = async (record: ServiceLogRecord): Promise<void> => {
-    while (merged.length >= MERGED_RECORDS_MAX && !stop.aborted) {
-      await new Promise<void>((resolve) => wakeWriters.push(resolve));
-    }
-    merged.push(record);
-    wakeReader();
+  const open = (task: Task): void => {
+    if (opened.has(task.id) || !selects(task) || task.nodeId === '') return;
+    if (compareTaskStates(task.status.state, 'preparing') < 0) return;
+    opened.add(task.id);
+    merged.add((push) => pump(sources, task, params, push, stop.signal));
   };
-  const openNew = (): void => {
-    for (const task of view.all('task')) {
-      if (opened.has(task.id) || !selects(task) || compareTaskStates(task.status.state, 'preparing') < 0)
-        continue;
-      opened.add(task.id);
-      open += 1;
-      void pump(sources, task, params, push, stop).finally(() => {
-        open -= 1;
-        wakeReader();
-      });
-    }
+  const listener: ChangeListener = (changes) => {
+    if (changes === null) for (const task of view.all('task')) open(task);
+    else
+      for (const change of changes) if (change.table === 'task' && change.after !== null) open(change.after);
   };
-  const unsubscribe = sources.subscribe(openNew);
-  const onAbort = (): void => {
-    wakeReader();
-    for (const wake of wakeWriters.splice(0)) wake();
-  };
-  stop.addEventListener('abort', onAbort, { once: true });
+  const unsubscribe = params.follow ? sources.subscribe(listener) : () => {};
   try {
-    openNew();
+    listener(null);
     for (;;) {
-      const records = merged.splice(0);
-      for (const wake of wakeWriters.splice(0)) wake();
-      wakeWriters = [];
-      yield* records;
-      if (merged.length > 0) continue;
-      if (stop.aborted || (open === 0 && !params.follow)) return;
-      await new Promise<void>((resolve) => (wakeReader = resolve));
+      const records = await merged.take(params.follow);
+      if (records.length === 0) return;
+      yield records;
     }
   } finally {
     unsubscribe();
-    done.abort();
+    signal.removeEventListener('abort', onAbort);
+    stop.abort();
+  }
+}
+
+type Push = (record: ServiceLogRecord) => Promise<void>;
+
+/** Records of many sources for one reader. At most `MERGED_RECORDS_MAX` wait; a source that is ahead waits too. */
+class MergedRecords {
+  readonly #signal: AbortSignal;
+  readonly #records: ServiceLogRecord[] = [];
+  #open = 0;
+  #wakeReader: () => void = () => {};
+  #waitingSources: (() => void)[] = [];
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    const onAbort = (): void => {
+      this.#wakeReader();
+      this.#wakeSources();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+  }
+
+  /** Reads one more source; `run` must not reject. */
+  add(run: (push: Push) => Promise<void>): void {
+    this.#open += 1;
+    void run((record) => this.#push(record)).finally(() => {
+      this.#open -= 1;
+      this.#wakeReader();
+    });
+  }
+
+  /** What is there, at least one record; empty: aborted, or every source ended (with `forEver`, only aborted). */
+  async take(forEver: boolean): Promise<ServiceLogRecord[]> {
+    while (this.#records.length === 0) {
+      if (this.#signal.aborted || (this.#open === 0 && !forEver)) return [];
+      await new Promise<void>((resolve) => (this.#wakeReader = resolve));
+    }
+    if (this.#signal.aborted) return [];
+    const records = this.#records.splice(0);
+    this.#wakeSources();
+    return records;
+  }
+
+  async #push(record: ServiceLogRecord): Promise<void> {
+    while (this.#records.length >= MERGED_RECORDS_MAX && !this.#signal.aborted) {
+      await new Promise<void>((resolve) => this.#waitingSources.push(resolve));
+    }
+    if (this.#signal.aborted) return;
+    this.#records.push(record);
+    this.#wakeReader();
+  }
+
+  #wakeSources(): void {
+    const waiting = this.#waitingSources;
+    this.#waitingSources = [];
+    for (const wake of waiting) wake();
   }
 }
 
@@ -97,15 +136,16 @@ function selectTasks(view: StateView, ref: string): (task: Task) => boolean {
   }
 }
 
+/** Reads one task's lines from its node; what goes wrong becomes a notice. Never rejects. */
 async function pump(
   sources: LogSources,
   task: Task,
   params: ServiceLogsParams,
-  push: (record: ServiceLogRecord) => Promise<void>,
+  push: Push,
   signal: AbortSignal,
 ): Promise<void> {
   const { id: taskId, nodeId, slot } = task;
-  const hostname = nodeId === '' ? '' : (sources.view.get('node', nodeId)?.description.hostname ?? nodeId);
+  const hostname = sources.view.get('node', nodeId)?.description.hostname ?? nodeId;
   const notice = (message: string): Promise<void> => push({ kind: 'notice', taskId, nodeId, message });
   const connection = nodeId === '' ? null : sources.connectionOf(nodeId);
   if (connection === null) {
@@ -119,14 +159,18 @@ async function pump(
     for await (const message of stream) {
       const records = (Array.isArray(message) ? message : [message]) as LogRecord[];
       for (const record of records) {
+        const { stream: source, atMs, line } = record;
+        const name = task.serviceAnnotations.name;
         await push({
           kind: 'line',
           taskId,
-          serviceName: task.serviceAnnotations.name,
+          serviceName: name,
           slot,
           nodeId,
           hostname,
-          ...record,
+          stream: source,
+          atMs,
+          line,
         });
         if (signal.aborted) return;
       }

@@ -90,8 +90,10 @@ export async function runMethod(
   return await method(context, parseParams(name, params), signal);
 }
 
-/** Every parameter that methods read as text, number or flag, by name. */
-const parameterTypes: Readonly<Record<string, readonly string[]>> = {
+type ParameterType = 'string' | 'number' | 'boolean' | 'null' | 'object';
+
+/** Every parameter that methods read, by name. A value of another type is refused. */
+const parameterTypes = {
   ref: ['string'],
   version: ['number'],
   force: ['boolean'],
@@ -100,37 +102,68 @@ const parameterTypes: Readonly<Record<string, readonly string[]>> = {
   node: ['string', 'null'],
   rotate: ['string', 'null'],
   spec: ['object'],
+} as const satisfies Record<string, readonly ParameterType[]>;
+
+type Parameter = keyof typeof parameterTypes;
+
+/** What a parameter is when it is not given; those without a default must be given. */
+const parameterDefaults: { readonly [P in Parameter]?: null | false } = {
+  force: false,
+  stack: null,
+  service: null,
+  node: null,
+  rotate: null,
 };
 
-/** Parameters that each method needs; the others default to null or false. */
-function requiredParameters(name: LeaderMethod): readonly string[] {
-  const verb = name.slice(name.indexOf('.') + 1);
-  if (verb === 'create') return ['spec'];
-  if (verb === 'update') return ['ref', 'version', 'spec'];
-  if (verb === 'rollback') return ['ref', 'version'];
-  return verb === 'inspect' && name !== 'cluster.inspect' ? ['ref'] : verb === 'remove' ? ['ref'] : [];
+/** Parameters of each method. */
+function parametersOf(name: LeaderMethod): readonly Parameter[] {
+  const [kind, verb] = name.split('.') as [string, string];
+  switch (verb) {
+    case 'create':
+      return ['spec'];
+    case 'update':
+      return ['ref', 'version', 'spec'];
+    case 'rollback':
+      return ['ref', 'version'];
+    case 'remove':
+      return kind === 'node' ? ['ref', 'force'] : ['ref'];
+    case 'inspect':
+      return kind === 'cluster' ? [] : ['ref'];
+    case 'tokens':
+      return ['rotate'];
+    default:
+      return kind === 'task' ? ['service', 'node', 'stack'] : kind === 'node' ? [] : ['stack'];
+  }
 }
 
 function parseParams(name: LeaderMethod, params: unknown): Record<string, unknown> {
   if (typeof params !== 'object' || params === null || Array.isArray(params)) {
     throw new SwarmdError('INVALID_ARGUMENT', `the parameters of ${name} are not an object`);
   }
-  const out: Record<string, unknown> = { stack: null, service: null, node: null, rotate: null, force: false };
-  for (const [key, value] of Object.entries(params)) {
-    const types = parameterTypes[key];
-    const type = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value;
-    if (types === undefined) throw new SwarmdError('INVALID_ARGUMENT', `${name} has no parameter ${key}`);
-    if (!types.includes(type)) {
-      throw new SwarmdError(
-        'INVALID_ARGUMENT',
-        `parameter ${key} of ${name} is of type ${type}; give ${types.join(' or ')}`,
-      );
-    }
-    out[key] = value;
+  const parameters = parametersOf(name);
+  const unknown = Object.keys(params).find((key) => !parameters.some((parameter) => parameter === key));
+  if (unknown !== undefined) {
+    const known = parameters.length === 0 ? 'it takes none' : `it takes ${parameters.join(', ')}`;
+    throw new SwarmdError('INVALID_ARGUMENT', `${name} has no parameter ${unknown}; ${known}`);
   }
-  for (const key of requiredParameters(name)) {
-    if (out[key] === undefined)
-      throw new SwarmdError('INVALID_ARGUMENT', `${name} needs the parameter ${key}`);
+  const out: Record<string, unknown> = {};
+  for (const parameter of parameters) {
+    const value = (params as Record<string, unknown>)[parameter] ?? parameterDefaults[parameter];
+    if (value === undefined) {
+      throw new SwarmdError('INVALID_ARGUMENT', `${name} needs the parameter ${parameter}`);
+    }
+    requireType(name, parameter, value);
+    out[parameter] = value;
   }
   return out;
+}
+
+function requireType(name: LeaderMethod, parameter: Parameter, value: unknown): void {
+  const types: readonly string[] = parameterTypes[parameter];
+  const type = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value;
+  if (types.includes(type)) return;
+  throw new SwarmdError(
+    'INVALID_ARGUMENT',
+    `parameter ${parameter} of ${name} is of type ${type}; give ${types.join(' or ')}`,
+  );
 }

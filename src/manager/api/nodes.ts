@@ -1,6 +1,7 @@
 /** API methods of nodes and of the cluster. They run on the leader. */
 import { SwarmdError } from '../../base/errors.ts';
 import type { ApiParams, ApiResult, ClusterView, NodeView } from '../../model/api.ts';
+import type { NodeId } from '../../model/ids.ts';
 import type { Cluster, ClusterNode } from '../../model/objects.ts';
 import { parseNodeSpec } from '../../model/validate-objects.ts';
 import { createJoinSecret, formatJoinToken, rootDigest } from '../../pki/join-token.ts';
@@ -17,6 +18,8 @@ export interface NodeApiContext extends ApiContext {
   raftStatus(): RaftStatus;
   /** Takes a manager out of the consensus group; resolves once that is committed. */
   removeMember(raftId: number, signal: AbortSignal): Promise<void>;
+  /** Member ids being removed: nobody brings them back meanwhile. */
+  readonly leaving: Set<number>;
 }
 
 export function nodeView(node: ClusterNode, status: RaftStatus): NodeView {
@@ -70,26 +73,34 @@ export async function removeNode(
       `node ${name} is not down and can't be removed; run "swarmd leave" on it first, or remove it with --force`,
     );
   }
-  if (node.manager !== undefined) await removeManager(context, node, params.force, signal);
+  const raftId = node.manager?.raftId ?? 0;
+  if (node.manager !== undefined) requireRemovable(context, node, params.force);
+  context.leaving.add(raftId);
+  try {
+    if (node.manager !== undefined) await context.removeMember(raftId, signal);
+    await forgetNode(context, node.id, signal);
+  } finally {
+    context.leaving.delete(raftId);
+  }
+  return null;
+}
+
+/** Takes the node out of the state and refuses its certificate from now on. */
+async function forgetNode(context: NodeApiContext, id: NodeId, signal: AbortSignal): Promise<void> {
+  const { view } = context;
   const build = (): Action[] => {
-    const current = view.get('node', node.id);
+    const current = view.get('node', id);
     const [cluster] = view.all('cluster');
     if (current === undefined || cluster === undefined) return [];
     return [
-      { kind: 'delete', table: 'node', id: node.id, expect: null },
+      { kind: 'delete', table: 'node', id, expect: null },
       blockNode(cluster, current, context.nowMs()),
     ];
   };
   await commitLatest(context, build, signal);
-  return null;
 }
 
-async function removeManager(
-  context: NodeApiContext,
-  node: ClusterNode,
-  force: boolean,
-  signal: AbortSignal,
-): Promise<void> {
+function requireRemovable(context: NodeApiContext, node: ClusterNode, force: boolean): void {
   const status = context.raftStatus();
   const raftId = node.manager?.raftId ?? 0;
   const member = status.members.find((one) => one.id === raftId);
@@ -113,7 +124,6 @@ async function removeManager(
       'the leader does not remove itself; run "swarmd leave --force" on it',
     );
   }
-  await context.removeMember(raftId, signal);
 }
 
 /** The certificate of a removed node is refused until it would have expired anyway. */
@@ -145,7 +155,13 @@ export async function joinTokens(
   signal: AbortSignal,
 ): Promise<ApiResult<'cluster.tokens'>> {
   const { rotate } = params;
-  if (rotate === 'worker' || rotate === 'manager') {
+  if (rotate !== null && rotate !== 'worker' && rotate !== 'manager') {
+    throw new SwarmdError(
+      'INVALID_ARGUMENT',
+      `parameter rotate of cluster.tokens is ${JSON.stringify(rotate)}; give "worker", "manager" or null`,
+    );
+  }
+  if (rotate !== null) {
     const secret = createJoinSecret(context.random);
     const build = (): Action[] => {
       const cluster = theCluster(context.view);

@@ -108,6 +108,11 @@ export class DispatcherCore {
     return gone;
   }
 
+  /** Lets the node expire once more, after one heartbeat period: what its expiry asked for could not be done. */
+  expireAgain(nodeId: NodeId, nowMs: number): void {
+    if (!this.#sessions.has(nodeId)) this.#awaited.set(nodeId, nowMs + this.#heartbeatMs);
+  }
+
   /** When `expire` should next be called; null while nothing is awaited. */
   nextExpiryMs(): number | null {
     let next: number | null = null;
@@ -148,11 +153,17 @@ export class DispatcherCore {
     for (const id of networks) this.#networkChanged(view, id);
   }
 
-  /** The messages that bring every changed node up to date; afterwards nothing is pending. */
-  flush(view: StateView): { nodeId: NodeId; sessionId: string; messages: AssignmentMessage[] }[] {
+  /**
+   * The messages that bring every changed node up to date; afterwards nothing is pending for them. Nodes that do not
+   * accept now are left out: their differences go on gathering, at most one an object.
+   */
+  flush(
+    view: StateView,
+    accepts: (nodeId: NodeId) => boolean = () => true,
+  ): { nodeId: NodeId; sessionId: string; messages: AssignmentMessage[] }[] {
     const out: { nodeId: NodeId; sessionId: string; messages: AssignmentMessage[] }[] = [];
     for (const session of this.#sessions.values()) {
-      if (session.pending.size === 0) continue;
+      if (session.pending.size === 0 || !accepts(session.nodeId)) continue;
       const put: AssignmentItem[] = [];
       const remove: { kind: AssignmentKind; id: string }[] = [];
       if ([...session.pending.keys()].some((key) => key.startsWith('task/')))

@@ -3,21 +3,25 @@
  *
  * Data owned: the dispatcher core of this term, one stream a session, status reports waiting to be proposed.
  * Invariants: only the leader serves sessions; a status report is answered only once it is committed; when
- * leadership ends every session ends, and workers find the new leader.
+ * leadership ends every session ends, and workers find the new leader; what a node's state is set to follows its
+ * sessions in order, so that a late "down" never outlasts a return; a slow worker costs bounded memory.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { errorMessage, SwarmdError } from '../../base/errors.ts';
+import { errorMessage, SwarmdError, toSwarmdError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { randomBase36, type Random } from '../../base/random.ts';
-import { isTaskState, taskStateOwner } from '../../model/task-state.ts';
-import type { NodeId, TaskId } from '../../model/ids.ts';
-import type { ClusterNode, NodeStatus } from '../../model/objects.ts';
-import type { HeartbeatRequest, SessionMessage, SessionRequest, StatusReport } from '../../model/wire.ts';
+import type { NodeId } from '../../model/ids.ts';
+import type { ClusterNode } from '../../model/objects.ts';
+import type { ManagerPeer, SessionMessage, SessionRequest } from '../../model/wire.ts';
 import type { RpcConnection, RpcContext, RpcStream } from '../../rpc/types.ts';
 import { type Action, BATCH_ACTIONS_MAX, type Change, type Proposer } from '../state/actions.ts';
+import { splitActions } from '../state/split.ts';
 import type { Store } from '../state/store.ts';
+import { hostOf, notLeading, removed, requirePeer, sessionOver, statusOf } from './answers.ts';
 import { DispatcherCore } from './core.ts';
 import { managerPeers } from './items.ts';
+import { parseReports, parseSessionRequest, sessionIdOf } from './requests.ts';
 
 export interface DispatcherDependencies {
   readonly store: Store;
@@ -32,14 +36,22 @@ interface OpenSession {
   readonly nodeId: NodeId;
   readonly connection: RpcConnection;
   readonly queue: SessionMessage[];
+  /** Aborts when the session is over; its reason, if a SwarmdError, is what the worker is told. */
+  readonly over: AbortController;
   wake: (() => void) | null;
-  ended: boolean;
 }
 
 /** Messages waiting for a slow worker; over it the session ends and the worker starts afresh. */
 const SESSION_QUEUE_MAX = 10_000;
+/** A worker that takes no message for this long loses its session, milliseconds. */
+const SESSION_STALL_MS = 30_000;
 /** Status updates taken but not yet proposed; over it reports are refused and the worker sends them again. */
 const REPORTS_PENDING_MAX = 10_000;
+
+interface PendingReport {
+  readonly action: Action;
+  readonly done: (error: SwarmdError | null) => void;
+}
 
 /** Worker sessions of one term of leadership. */
 export class DispatcherServer {
@@ -50,8 +62,11 @@ export class DispatcherServer {
   readonly #abort = new AbortController();
   #timer: Timer | null = null;
   #flushPlanned = false;
-  #reports: { action: Action; done: (error: SwarmdError | null) => void }[] = [];
+  #reports: PendingReport[] = [];
   #reporting: Promise<void> | null = null;
+  #peers: readonly ManagerPeer[] = [];
+  /** The last change of each node's state under way: they happen one after the other. */
+  readonly #nodeChanges = new Map<NodeId, Promise<void>>();
 
   constructor(dependencies: DispatcherDependencies) {
     this.#dependencies = dependencies;
@@ -71,14 +86,22 @@ export class DispatcherServer {
   changed(changes: readonly Change[]): void {
     const { store } = this.#dependencies;
     this.#core.changed(store, changes);
-    if (changes.some((change) => change.table === 'node')) {
-      const before = JSON.stringify(this.#peers);
-      this.#peers = managerPeers(store);
-      if (JSON.stringify(this.#peers) !== before) {
-        for (const session of this.#sessions.values())
-          this.#send(session, { kind: 'managers', managers: this.#peers });
-      }
+    for (const change of changes) {
+      if (change.table === 'node' && change.after === null) this.#end(change.before?.id, removed(change.id));
     }
+    if (changes.some((change) => change.table === 'node')) this.#tellPeers();
+    this.#flushSoon();
+  }
+
+  #tellPeers(): void {
+    const before = JSON.stringify(this.#peers);
+    this.#peers = managerPeers(this.#dependencies.store);
+    if (JSON.stringify(this.#peers) === before) return;
+    for (const session of this.#sessions.values())
+      this.#send(session, { kind: 'managers', managers: this.#peers });
+  }
+
+  #flushSoon(): void {
     if (this.#flushPlanned) return;
     this.#flushPlanned = true;
     setImmediate(() => {
@@ -87,24 +110,48 @@ export class DispatcherServer {
     });
   }
 
-  #peers: ReturnType<typeof managerPeers> = [];
-
   /** Serves one session until the worker, a newer session or this leader ends it. */
   async session(params: unknown, stream: RpcStream, context: RpcContext): Promise<void> {
     const nodeId = requirePeer(context);
     const request = parseSessionRequest(params);
+    const session = await this.#serially(nodeId, () => this.#open(nodeId, request, context));
+    const { log } = this.#dependencies;
+    const leave = (): void => session.over.abort();
+    // A worker that leaves the stream (or the connection) gives up the session at once; the node's state
+    // still waits for the heartbeats to run out, so that a quick return costs nothing.
+    context.signal.addEventListener('abort', leave, { once: true });
+    void stream.closed.then(leave);
+    if (context.signal.aborted) leave();
+    session.over.signal.addEventListener('abort', () => session.wake?.(), { once: true });
+    try {
+      await this.#pump(session, stream);
+    } finally {
+      leave();
+      context.signal.removeEventListener('abort', leave);
+      if (this.#sessions.get(nodeId) === session) this.#sessions.delete(nodeId);
+      log.info('session ended', { node: nodeId });
+    }
+  }
+
+  /** Registers the node as ready and opens its session; the older one ends. */
+  async #open(nodeId: NodeId, request: SessionRequest, context: RpcContext): Promise<OpenSession> {
     const { store, random, clock, log } = this.#dependencies;
     await this.#register(nodeId, request, context);
+    // While the node's state was written this term may have ended, or the worker gone: it must not replace the
+    // session the worker has by now.
+    if (this.#abort.signal.aborted) throw notLeading();
+    if (context.signal.aborted)
+      throw new SwarmdError('CANCELLED', 'the worker left before its session opened');
     const node = store.get('node', nodeId);
-    if (node === undefined) throw unknownNode(nodeId);
-    this.#end(nodeId);
+    if (node === undefined) throw removed(nodeId);
+    this.#end(nodeId, null);
     const session: OpenSession = {
       id: randomBase36(random, 25),
       nodeId,
       connection: context.connection,
       queue: [],
+      over: new AbortController(),
       wake: null,
-      ended: false,
     };
     this.#sessions.set(nodeId, session);
     this.#peers = managerPeers(store);
@@ -118,94 +165,106 @@ export class DispatcherServer {
       this.#send(session, message);
     this.#arm();
     log.info('session opened', { node: nodeId, hostname: node.description.hostname });
-    const end = (): void => {
-      session.ended = true;
-      session.wake?.();
-    };
-    context.signal.addEventListener('abort', end, { once: true });
-    // A worker that leaves the stream (or the connection) gives up the session at once; the node's state
-    // still waits for the heartbeats to run out, so that a quick return costs nothing.
-    void stream.closed.then(end);
-    try {
-      while (!session.ended) {
-        const message = session.queue.shift();
-        if (message === undefined) await new Promise<void>((resolve) => (session.wake = resolve));
-        else await stream.write(message, context.signal);
+    return session;
+  }
+
+  /** Writes what is queued, as fast as the worker takes it. Throws the reason the session ended for, if any. */
+  async #pump(session: OpenSession, stream: RpcStream): Promise<void> {
+    const { signal } = session.over;
+    const { clock } = this.#dependencies;
+    while (!signal.aborted) {
+      const message = session.queue.shift();
+      if (message === undefined) {
+        // Differences that gathered while the worker was busy.
+        this.#flushSoon();
+        await new Promise<void>((resolve) => (session.wake = resolve));
+        continue;
       }
-    } finally {
-      if (this.#sessions.get(nodeId) === session) this.#sessions.delete(nodeId);
-      log.info('session ended', { node: nodeId });
+      const stall = clock.setTimer(SESSION_STALL_MS, () => this.#endSlow(session));
+      try {
+        await stream.write(message, signal);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      } finally {
+        stall.cancel();
+      }
     }
+    if (signal.reason instanceof SwarmdError) throw signal.reason;
   }
 
   heartbeat(params: unknown, context: RpcContext): { heartbeatMs: number } {
     const nodeId = requirePeer(context);
-    const { sessionId } = params as HeartbeatRequest;
-    if (this.#core.heartbeat(nodeId, String(sessionId), this.#dependencies.clock.monotonicMs()) === 'ok') {
+    if (this.#core.heartbeat(nodeId, sessionIdOf(params), this.#dependencies.clock.monotonicMs()) === 'ok') {
       return { heartbeatMs: this.#heartbeatMs };
     }
-    throw new SwarmdError('FAILED_PRECONDITION', 'the session is over; open a new one', {
-      details: { reason: 'unknown-session' },
-    });
+    throw sessionOver();
   }
 
   /** Takes a worker's reports; resolves once they are committed. */
   async status(params: unknown, context: RpcContext): Promise<null> {
     const nodeId = requirePeer(context);
-    const report = params as StatusReport;
-    if (!this.#core.isCurrent(nodeId, String(report.sessionId))) {
-      throw new SwarmdError('FAILED_PRECONDITION', 'the session is over; open a new one', {
-        details: { reason: 'unknown-session' },
-      });
-    }
-    const actions = parseReports(nodeId, report);
-    if (this.#reports.length + actions.length > REPORTS_PENDING_MAX) {
+    if (!this.#core.isCurrent(nodeId, sessionIdOf(params))) throw sessionOver();
+    const actions = parseReports(nodeId, params);
+    if (this.#reports.length > 0 && this.#reports.length + actions.length > REPORTS_PENDING_MAX) {
       throw new SwarmdError(
         'RESOURCE_EXHAUSTED',
         'too many status reports are waiting; send them again later',
       );
     }
-    await Promise.all(
-      actions
-        .map(
-          (action) =>
-            new Promise<void>((resolve, reject) => {
-              this.#reports.push({ action, done: (error) => (error === null ? resolve() : reject(error)) });
-            }),
-        )
-        .concat([this.#propose()]),
+    const committed = actions.map(
+      (action) =>
+        new Promise<void>((resolve, reject) => {
+          this.#reports.push({ action, done: (error) => (error === null ? resolve() : reject(error)) });
+        }),
     );
+    this.#reporting ??= this.#proposeReports().finally(() => {
+      this.#reporting = null;
+    });
+    await Promise.all(committed);
     return null;
   }
 
   /** Ends every session. */
   async stop(): Promise<void> {
-    this.#abort.abort(new Error('no longer the leader'));
+    this.#abort.abort(notLeading());
     this.#timer?.cancel();
-    for (const nodeId of [...this.#sessions.keys()]) this.#end(nodeId);
+    for (const nodeId of [...this.#sessions.keys()]) this.#end(nodeId, null);
     await this.#reporting;
+    await Promise.all(this.#nodeChanges.values());
   }
 
-  #propose(): Promise<void> {
-    this.#reporting ??= this.#proposeAll().finally(() => {
-      this.#reporting = null;
-    });
-    return this.#reporting;
-  }
-
-  /** While one batch is on its way the next one gathers: load makes batches larger, not slower. */
-  async #proposeAll(): Promise<void> {
+  /** While one batch is on its way the next one gathers: load makes batches larger, not slower. Never rejects. */
+  async #proposeReports(): Promise<void> {
+    const { signal } = this.#abort;
     while (this.#reports.length > 0) {
       const taken = this.#reports.splice(0, BATCH_ACTIONS_MAX);
-      const result = await this.#dependencies.proposer.propose(
-        taken.map((report) => report.action),
-        this.#abort.signal,
-      );
-      const error =
-        result.kind === 'applied'
-          ? null
-          : new SwarmdError('UNAVAILABLE', `the status report was not taken (${result.kind}); send it again`);
+      let error: SwarmdError | null = null;
+      try {
+        for (const batch of splitActions(taken.map((report) => report.action))) {
+          const { kind } = await this.#dependencies.proposer.propose(batch, signal);
+          if (kind === 'applied') continue;
+          error = new SwarmdError('UNAVAILABLE', `the status report was not taken (${kind}); send it again`);
+          break;
+        }
+      } catch (cause) {
+        error = toSwarmdError(cause);
+      }
       for (const report of taken) report.done(error);
+    }
+  }
+
+  /** Runs one change of a node's state after those before it. */
+  async #serially<T>(nodeId: NodeId, run: () => Promise<T>): Promise<T> {
+    const result = (this.#nodeChanges.get(nodeId) ?? Promise.resolve()).then(run);
+    const settled = result.then(
+      () => {},
+      () => {},
+    );
+    this.#nodeChanges.set(nodeId, settled);
+    try {
+      return await result;
+    } finally {
+      if (this.#nodeChanges.get(nodeId) === settled) this.#nodeChanges.delete(nodeId);
     }
   }
 
@@ -215,9 +274,8 @@ export class DispatcherServer {
     await this.#updateNode(
       nodeId,
       (node) => {
-        const status: NodeStatus = { state: 'ready', message: '', address };
-        const same =
-          JSON.stringify([node.status, node.description]) === JSON.stringify([status, request.description]);
+        const status = statusOf(node, 'ready', '', address, this.#dependencies.clock.nowMs());
+        const same = isDeepStrictEqual([node.status, node.description], [status, request.description]);
         return same ? null : { ...node, status, description: request.description };
       },
       context.signal,
@@ -232,7 +290,7 @@ export class DispatcherServer {
     const { store, proposer } = this.#dependencies;
     for (let attempt = 0; attempt < 20; attempt++) {
       const node = store.get('node', nodeId);
-      if (node === undefined) throw unknownNode(nodeId);
+      if (node === undefined) throw removed(nodeId);
       const next = change(node);
       if (next === null) return;
       const action: Action = { kind: 'update', table: 'node', object: next, expect: node.meta.version };
@@ -246,7 +304,9 @@ export class DispatcherServer {
   }
 
   #flush(): void {
-    for (const { nodeId, sessionId, messages } of this.#core.flush(this.#dependencies.store)) {
+    // A worker with messages still to take gets the next ones later, all differences in between as one.
+    const accepts = (nodeId: NodeId): boolean => this.#sessions.get(nodeId)?.queue.length === 0;
+    for (const { nodeId, sessionId, messages } of this.#core.flush(this.#dependencies.store, accepts)) {
       const session = this.#sessions.get(nodeId);
       if (session === undefined || session.id !== sessionId) continue;
       for (const message of messages) this.#send(session, message);
@@ -255,20 +315,26 @@ export class DispatcherServer {
 
   #send(session: OpenSession, message: SessionMessage): void {
     if (session.queue.length >= SESSION_QUEUE_MAX) {
-      this.#dependencies.log.warn('session ended: the worker does not keep up', { node: session.nodeId });
-      this.#end(session.nodeId);
+      this.#endSlow(session);
       return;
     }
     session.queue.push(message);
     session.wake?.();
   }
 
-  #end(nodeId: NodeId): void {
-    const session = this.#sessions.get(nodeId);
+  #endSlow(session: OpenSession): void {
+    this.#dependencies.log.warn('session ended: the worker does not keep up', { node: session.nodeId });
+    const error = new SwarmdError('RESOURCE_EXHAUSTED', 'the worker does not keep up; open a new session');
+    if (this.#sessions.get(session.nodeId) === session) this.#sessions.delete(session.nodeId);
+    session.queue.length = 0;
+    session.over.abort(error);
+  }
+
+  #end(nodeId: NodeId | undefined, reason: SwarmdError | null): void {
+    const session = nodeId === undefined ? undefined : this.#sessions.get(nodeId);
     if (session === undefined) return;
-    this.#sessions.delete(nodeId);
-    session.ended = true;
-    session.wake?.();
+    this.#sessions.delete(session.nodeId);
+    session.over.abort(reason ?? undefined);
   }
 
   #arm(): void {
@@ -284,83 +350,30 @@ export class DispatcherServer {
   #expire(): void {
     const { clock, log } = this.#dependencies;
     for (const nodeId of this.#core.expire(clock.monotonicMs())) {
-      this.#end(nodeId);
+      this.#end(nodeId, null);
       log.warn('node is down: heartbeats missed', { node: nodeId });
-      const down = (node: ClusterNode): ClusterNode | null =>
-        node.status.state === 'down'
-          ? null
-          : { ...node, status: { ...node.status, state: 'down', message: 'heartbeat failure' } };
-      this.#updateNode(nodeId, down, this.#abort.signal).catch((error: unknown) => {
-        log.warn('node could not be marked down', { node: nodeId, error: errorMessage(error) });
-      });
+      void this.#serially(nodeId, () => this.#markDown(nodeId));
     }
     this.#arm();
   }
-}
 
-function hostOf(remoteAddress: string): string {
-  const colon = remoteAddress.lastIndexOf(':');
-  return remoteAddress
-    .slice(0, colon)
-    .replace(/^\[|\]$/g, '')
-    .replace(/^::ffff:/, '');
-}
-
-function unknownNode(nodeId: NodeId): SwarmdError {
-  return new SwarmdError(
-    'NOT_FOUND',
-    `node ${nodeId} is not part of the cluster any more: it was removed. Run "swarmd leave --force" on it, then join again`,
-    { details: { reason: 'removed' } },
-  );
-}
-
-function requirePeer(context: RpcContext): NodeId {
-  const { peer } = context.connection;
-  if (peer === null)
-    throw new SwarmdError('UNAUTHENTICATED', 'a node certificate is needed; join the cluster first');
-  return peer.nodeId as NodeId;
-}
-
-function parseSessionRequest(params: unknown): SessionRequest {
-  const request = params as Partial<SessionRequest> | null;
-  const description = request?.description;
-  if (
-    typeof description !== 'object' ||
-    description === null ||
-    typeof description.hostname !== 'string' ||
-    typeof description.resources?.nanoCpus !== 'number' ||
-    typeof description.resources.memoryBytes !== 'number' ||
-    !Array.isArray(description.runtimes) ||
-    typeof description.platform?.os !== 'string'
-  ) {
-    throw new SwarmdError('INVALID_ARGUMENT', 'the session request has no valid node description');
-  }
-  return {
-    description,
-    address: String(request?.address ?? ''),
-    previousSession: String(request?.previousSession ?? ''),
-  };
-}
-
-/** A bad report of a worker is refused as a whole: it never reaches the log. */
-function parseReports(nodeId: NodeId, report: StatusReport): Action[] {
-  if (!Array.isArray(report.updates))
-    throw new SwarmdError('INVALID_ARGUMENT', 'a status report has no updates');
-  return report.updates.map((update): Action => {
-    const { taskId, status } = update as {
-      taskId: unknown;
-      status: StatusReport['updates'][number]['status'] | null;
+  /** Never rejects: a node that cannot be marked now expires again. */
+  async #markDown(nodeId: NodeId): Promise<void> {
+    const { clock, log, store } = this.#dependencies;
+    // It came back while this waited for its turn, or is none any more.
+    if (this.#sessions.has(nodeId) || store.get('node', nodeId) === undefined) return;
+    const down = (node: ClusterNode): ClusterNode | null => {
+      if (node.status.state === 'down') return null;
+      const { address } = node.status;
+      return { ...node, status: statusOf(node, 'down', 'heartbeat failure', address, clock.nowMs()) };
     };
-    const valid =
-      typeof taskId === 'string' &&
-      typeof status === 'object' &&
-      status !== null &&
-      isTaskState(status.state) &&
-      taskStateOwner[status.state] === 'worker' &&
-      Number.isFinite(status.at) &&
-      typeof status.message === 'string' &&
-      typeof status.error === 'string';
-    if (!valid) throw new SwarmdError('INVALID_ARGUMENT', 'a status report is malformed');
-    return { kind: 'report-task', id: taskId as TaskId, nodeId, status };
-  });
+    try {
+      await this.#updateNode(nodeId, down, this.#abort.signal);
+    } catch (error) {
+      if (this.#abort.signal.aborted) return;
+      log.warn('node could not be marked down', { node: nodeId, error: errorMessage(error) });
+      this.#core.expireAgain(nodeId, clock.monotonicMs());
+      this.#arm();
+    }
+  }
 }

@@ -103,6 +103,8 @@ export type ProposeResult =
   | { readonly kind: 'applied'; readonly index: number }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'not-leader' }
+  /** Over {@link BATCH_BYTES_MAX}: never taken, however often it is tried. */
+  | { readonly kind: 'too-large'; readonly bytes: number }
   | { readonly kind: 'unavailable'; readonly reason: string }
   | { readonly kind: 'unknown'; readonly reason: string };
 

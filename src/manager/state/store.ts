@@ -8,11 +8,13 @@
  * 3. Names of services (those not being removed), networks, secrets and configs are unique in their table.
  * 4. A task's observed state and desired state only rise.
  */
-import { assert } from '../../base/assert.ts';
+import { assert, AssertionError } from '../../base/assert.ts';
+import { errorMessage } from '../../base/errors.ts';
 import { compareTaskStates, taskStateRank } from '../../model/task-state.ts';
 import type { NodeId, ServiceId } from '../../model/ids.ts';
 import { type TableName, type Tables, tableNames, type Task } from '../../model/objects.ts';
 import type { Action, ApplyResult, Batch, Change, Refusal } from './actions.ts';
+import { ContentDigests } from './digest.ts';
 import { netActions } from './net-actions.ts';
 import type { NamedTable, StateView } from './view.ts';
 
@@ -58,6 +60,7 @@ export class Store implements StateView {
   readonly #names = new Map<string, string>();
   readonly #tasksByService = new Map<string, Map<string, Task>>();
   readonly #tasksByNode = new Map<string, Map<string, Task>>();
+  readonly #digests = new ContentDigests();
   #journal: UndoRecord[] = [];
   #tentative = false;
 
@@ -98,7 +101,7 @@ export class Store implements StateView {
     assert(!this.#tentative, 'apply inside a tentative plan');
     assert(index > this.#index, `entry ${index} applied after ${this.#index}`);
     this.#index = index;
-    const refusal = this.#run(batch, index);
+    const refusal = this.#runForeign(batch, index);
     const journal = this.#takeJournal();
     if (refusal !== null) {
       this.#undo(journal);
@@ -124,7 +127,7 @@ export class Store implements StateView {
     try {
       run((actions) => {
         const mark = this.#journal.length;
-        const refusal = this.#run({ at: nowMs, actions }, this.#index + 1);
+        const refusal = this.#runForeign({ at: nowMs, actions }, this.#index + 1);
         if (refusal !== null) this.#undo(this.#journal.splice(mark));
         return refusal;
       });
@@ -133,6 +136,11 @@ export class Store implements StateView {
       this.#undo(this.#takeJournal());
       this.#tentative = false;
     }
+  }
+
+  /** Names the content: equal on replicas that applied the same entries, whatever their iteration order. */
+  digest(): string {
+    return this.#digests.of(tableNames.map((table) => [table, this.#tables[table]] as const));
   }
 
   /** Everything, for a checkpoint. */
@@ -152,6 +160,16 @@ export class Store implements StateView {
     }
     this.#takeJournal();
     this.#index = contents.index;
+  }
+
+  /** An entry comes from a log that another version may have written: what it cannot make sense of is refused. */
+  #runForeign(batch: Batch, index: number): Refusal | null {
+    try {
+      return this.#run(batch, index);
+    } catch (error) {
+      if (error instanceof AssertionError) throw error;
+      return { kind: 'undecodable', message: `an action cannot be applied: ${errorMessage(error)}` };
+    }
   }
 
   #run(batch: Batch, index: number): Refusal | null {

@@ -43,10 +43,13 @@ export function replaceSlot(
   }
 }
 
-/** The clean task to keep where a slot has several wanted ones: up, else not ended, else the oldest. */
-function keeper(clean: readonly Task[]): Task | undefined {
-  const ordered = clean.toSorted(byCreation);
-  return ordered.find(isUp) ?? ordered.find((task) => !isTerminalState(task.status.state)) ?? ordered[0];
+/** Stops all of several equals but the one that is up, else has not ended, else is the oldest; returns that one. */
+function keepBest(draft: Draft, tasks: readonly Task[]): Task | undefined {
+  const ordered = tasks.toSorted(byCreation);
+  const best =
+    ordered.find(isUp) ?? ordered.find((task) => !isTerminalState(task.status.state)) ?? ordered[0];
+  for (const task of ordered) if (task !== best) raiseDesired(draft, task, 'shutdown');
+  return best;
 }
 
 /**
@@ -61,21 +64,20 @@ export function clearSlot(
   isDirty: (task: Task) => boolean,
   order: UpdateConfig['order'] | null,
 ): void {
-  const clean = slot.active.filter((task) => !isDirty(task));
-  const keep = keeper(clean);
-  if (keep === undefined) return;
-  for (const task of clean) if (task !== keep) raiseDesired(draft, task, 'shutdown');
-  for (const old of slot.active) {
-    if (!isDirty(old)) continue;
-    if (isUp(keep) || order === 'stop-first' || isTerminalState(old.status.state)) {
-      raiseDesired(draft, old, 'shutdown');
-    } else if (order === 'start-first' && standsInTheWay(view, service, keep, old)) {
-      raiseDesired(draft, old, 'shutdown');
-      draft.notes.push({
-        message: 'start-first task cannot be placed beside the old one; stopping the old one first',
-        fields: { service: service.spec.name, task: keep.id, oldTask: old.id, reason: keep.status.error },
-      });
-    }
+  const keep = keepBest(
+    draft,
+    slot.active.filter((task) => !isDirty(task)),
+  );
+  const old = keepBest(draft, slot.active.filter(isDirty));
+  if (keep === undefined || old === undefined) return;
+  if (isUp(keep) || order === 'stop-first' || isTerminalState(old.status.state)) {
+    raiseDesired(draft, old, 'shutdown');
+  } else if (order === 'start-first' && standsInTheWay(view, service, keep, old)) {
+    raiseDesired(draft, old, 'shutdown');
+    draft.notes.push({
+      message: 'start-first task cannot be placed beside the old one; stopping the old one first',
+      fields: { service: service.spec.name, task: keep.id, oldTask: old.id, reason: keep.status.error },
+    });
   }
 }
 

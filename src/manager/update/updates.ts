@@ -4,7 +4,9 @@
  * Data used: `service.updateStatus`, and the marks on tasks (`task.update`); nothing else is remembered.
  * Invariants:
  * 1. At most `parallelism` slots have a task of the update on its way to RUNNING, or settled for less than `delay`.
- * 2. An update that was paused, completed or rolled back makes no further tasks until the API starts another.
+ * 2. A paused update makes no further tasks until the API goes on with it; one that is over begins again only for
+ *    slots it could not come to (nodes of a global service that were paused), and then stays what it was, an update
+ *    or a rollback.
  * 3. A rollback is never rolled back. An automatic one leaves nothing to roll back to.
  * 4. The present spec is the only target: another update supersedes this one by replacing the service.
  */
@@ -14,7 +16,7 @@ import { assertDefined } from '../../base/assert.ts';
 import { isDue } from '../orchestrator/deadline.ts';
 import { finishPlan, newDraft, updateService, wakeBy, type Draft } from '../orchestrator/draft.ts';
 import { nodeVerdict } from '../orchestrator/global.ts';
-import { isActive, isOccupied, slotsOf, type Slot } from '../orchestrator/slots.ts';
+import { isOccupied, slotsOf, type Slot } from '../orchestrator/slots.ts';
 import type { Plan, PlanContext } from '../state/planner.ts';
 import type { StateView } from '../state/view.ts';
 import { dirtyCheck, isDirtySlot } from './dirty.ts';
@@ -58,11 +60,11 @@ function planService(draft: Draft, view: StateView, service: Service): void {
   if (status?.state === 'paused' || status?.state === 'rollback_paused') return;
   const isDirty = dirtyCheck(view, service);
   const slots = updatableSlots(view, service);
-  let dirty = slots.filter((slot) => isDirtySlot(slot, isDirty));
+  const dirty = slots.filter((slot) => isDirtySlot(slot, isDirty));
   // Once an update is over, only what it never came to (a node that was paused meanwhile) begins it again.
-  const underWay = status !== undefined && isUnderWay(status);
-  if (status !== undefined && !underWay) dirty = dirty.filter((slot) => !wasTried(slot, isDirty));
-  if (underWay || dirty.length > 0) {
+  const isOver = status !== undefined && !isUnderWay(status);
+  const begins = isOver ? dirty.some((slot) => !wasTried(slot, isDirty)) : dirty.length > 0;
+  if (begins || (status !== undefined && !isOver)) {
     runUpdate(draft, view, service, begin(draft, status, dirty.length), { slots, dirty, isDirty });
     return;
   }
@@ -71,9 +73,11 @@ function planService(draft: Draft, view: StateView, service: Service): void {
   }
 }
 
-/** Whether the slot has a clean task that is wanted, or one that ended for good: the rest is `clearSlot`'s. */
+/** Whether the slot has a clean task that is wanted, or its last one ended for good: `clearSlot` sees to the rest. */
 function wasTried(slot: Slot, isDirty: (task: Task) => boolean): boolean {
-  return slot.tasks.some((task) => (isActive(task) || task.finished === true) && !isDirty(task));
+  const last = slot.tasks.at(-1);
+  if (last?.finished === true && !isDirty(last)) return true;
+  return slot.active.some((task) => !isDirty(task));
 }
 
 /** The status the update goes on with: a new one, or the stored one with its slots counted. */

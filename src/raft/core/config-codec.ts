@@ -18,7 +18,8 @@ export const leaveJointChange: ConfigChange = { transition: 'auto', steps: [], c
 
 /** Encodes a change; the one that leaves a joint configuration is empty. */
 export function encodeConfigChange(change: ConfigChange): Uint8Array {
-  if (change.transition === 'auto' && change.steps.length === 0 && change.context.length === 0) return EMPTY_BYTES;
+  if (change.transition === 'auto' && change.steps.length === 0 && change.context.length === 0)
+    return EMPTY_BYTES;
   const bytes = new Uint8Array(HEADER_BYTES + change.steps.length * STEP_BYTES + change.context.length);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, VERSION);

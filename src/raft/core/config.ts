@@ -65,7 +65,10 @@ export function checkConfig(config: CoreConfig): void {
   assert(config.heartbeatTicks > 0, 'heartbeatTicks is positive');
   assert(config.electionTicks > config.heartbeatTicks, 'electionTicks is greater than heartbeatTicks');
   assert(config.maxInflightMessages > 0, 'maxInflightMessages is positive');
-  assert(config.maxInflightBytes === 0 || config.maxInflightBytes >= config.maxMessageBytes, 'one message fits in flight');
+  assert(
+    config.maxInflightBytes === 0 || config.maxInflightBytes >= config.maxMessageBytes,
+    'one message fits in flight',
+  );
   assert(config.maxApplyingBytes > 0, 'maxApplyingBytes is positive');
   assert(config.readOnly !== 'lease' || config.checkQuorum, 'lease reads need checkQuorum');
 }

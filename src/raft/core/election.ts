@@ -9,7 +9,14 @@ import { assert, assertDefined } from '../../base/assert.ts';
 import { becomeReplicate } from './progress.ts';
 import type { VoteResult } from './quorum.ts';
 import { appendEntries } from './replication.ts';
-import { becomeCandidate, becomePreCandidate, type Core, promotable, send, startLeadership } from './state.ts';
+import {
+  becomeCandidate,
+  becomePreCandidate,
+  type Core,
+  promotable,
+  send,
+  startLeadership,
+} from './state.ts';
 import { recordVote, voterIds, voteResult } from './tracker.ts';
 import { EMPTY_BYTES, FORCED_CAMPAIGN, message } from './types.ts';
 

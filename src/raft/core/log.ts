@@ -120,7 +120,10 @@ export class RaftLog {
   /** Raises the commit index, never past the end and never back. */
   commitTo(index: number): void {
     if (index <= this.#committed) return;
-    assert(index <= this.lastIndex(), `commit ${index} is past the end ${this.lastIndex()}: the log was lost`);
+    assert(
+      index <= this.lastIndex(),
+      `commit ${index} is past the end ${this.lastIndex()}: the log was lost`,
+    );
     this.#committed = index;
   }
 
@@ -158,6 +161,11 @@ export class RaftLog {
 
   hasPendingSnapshot(): boolean {
     return this.#unstable.snapshot !== null;
+  }
+
+  /** Index of the received snapshot that is not installed yet, or null. */
+  pendingSnapshotIndex(): number | null {
+    return this.#unstable.snapshot?.index ?? null;
   }
 
   acceptUnstable(): void {

@@ -8,7 +8,13 @@
 import { assert } from '../../base/assert.ts';
 import { ok, refuse, type Result } from '../../base/result.ts';
 import { newProgress, type Progress } from './progress.ts';
-import { emptyMembership, type InflightLimits, isJoint, type Membership, type ProgressMap } from './tracker.ts';
+import {
+  emptyMembership,
+  type InflightLimits,
+  isJoint,
+  type Membership,
+  type ProgressMap,
+} from './tracker.ts';
 import type { ConfigState } from './types.ts';
 
 /** One member's part in a change. `update` changes nothing here: it carries the context to every member. */

@@ -168,7 +168,10 @@ export class RaftCore {
   /** Proposes payloads as consecutive entries, all or none. */
   propose(payloads: readonly Uint8Array[]): StepOutcome {
     const entries = payloads.map((data) => ({ term: 0, index: 0, kind: 'normal', data }) as const);
-    return step(this.#core, message('propose', this.#core.config.id, { from: this.#core.config.id, entries }));
+    return step(
+      this.#core,
+      message('propose', this.#core.config.id, { from: this.#core.config.id, entries }),
+    );
   }
 
   /** Proposes a configuration change. One that may not be made now becomes an empty entry: ask first. */
@@ -303,7 +306,8 @@ export class RaftCore {
     if (!asyncStorage) {
       this.#onAdvance = core.afterAppend.filter((each) => each.to === id);
       if (this.#needsAppendResponse(ready)) this.#onAdvance.push(this.#appendResponse(ready));
-      if (ready.committedEntries.length > 0) this.#onAdvance.push(this.#applyResponse(ready.committedEntries));
+      if (ready.committedEntries.length > 0)
+        this.#onAdvance.push(this.#applyResponse(ready.committedEntries));
     }
     core.readStates = [];
     core.messages = [];

@@ -6,14 +6,7 @@
  * @see Raft §5.3, §5.4.2, §7
  */
 import { restoreConfig } from './membership.ts';
-import {
-  acknowledge,
-  becomeSnapshot,
-  isPaused,
-  type Progress,
-  sentCommit,
-  sentEntries,
-} from './progress.ts';
+import { acknowledge, becomeSnapshot, isPaused, type Progress, sentCommit, sentEntries } from './progress.ts';
 import { newestContext } from './read-index.ts';
 import { becomeFollower, type Core, send } from './state.ts';
 import { members, quorumMatch } from './tracker.ts';
@@ -102,7 +95,11 @@ export function appendEntries(core: Core, drafts: readonly Pick<Entry, 'kind' | 
 
 function reserveUncommitted(core: Core, bytes: number): boolean {
   // A single large proposal on an idle leader, and empty entries, always go.
-  if (core.uncommittedBytes > 0 && bytes > 0 && core.uncommittedBytes + bytes > core.config.maxUncommittedBytes) {
+  if (
+    core.uncommittedBytes > 0 &&
+    bytes > 0 &&
+    core.uncommittedBytes + bytes > core.config.maxUncommittedBytes
+  ) {
     return false;
   }
   core.uncommittedBytes += bytes;

@@ -73,7 +73,11 @@ export function send(core: Core, draft: Message): void {
     if (!isForwarded) term = core.term;
   }
   const stamped = { ...draft, from: draft.from === NOBODY ? core.config.id : draft.from, term };
-  if (draft.type === 'append-response' || draft.type === 'vote-response' || draft.type === 'pre-vote-response') {
+  if (
+    draft.type === 'append-response' ||
+    draft.type === 'vote-response' ||
+    draft.type === 'pre-vote-response'
+  ) {
     core.afterAppend.push(stamped);
   } else {
     assert(stamped.to !== core.config.id, 'a member sends itself only what waits for durability');

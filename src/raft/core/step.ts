@@ -77,9 +77,7 @@ function enterTerm(core: Core, received: Message): boolean {
   if (type === 'vote' || type === 'pre-vote') {
     const forced = received.context === FORCED_CAMPAIGN;
     const inLease =
-      core.config.checkQuorum &&
-      core.leader !== NOBODY &&
-      core.electionElapsed < core.config.electionTicks;
+      core.config.checkQuorum && core.leader !== NOBODY && core.electionElapsed < core.config.electionTicks;
     if (inLease && !forced) return false;
   }
   if (type === 'pre-vote') return true;
@@ -139,7 +137,8 @@ function onApplied(core: Core, received: Message): void {
 function appliedTo(core: Core, index: number, bytes: number): void {
   const applied = Math.max(index, core.log.applied);
   core.log.appliedTo(applied, bytes);
-  if (core.role !== 'leader' || !core.tracker.membership.autoLeave || applied < core.pendingConfigIndex) return;
+  if (core.role !== 'leader' || !core.tracker.membership.autoLeave || applied < core.pendingConfigIndex)
+    return;
   // The joint configuration is in force: leave it. If this is dropped, the next applied entry tries again.
   const data = encodeConfigChange(leaveJointChange);
   const entry = { term: 0, index: 0, kind: 'config', data } as const;

@@ -138,7 +138,11 @@ const NO_ENTRIES: readonly Entry[] = [];
 const NO_MESSAGES: readonly Message[] = [];
 
 /** A message with every field not given at its zero. */
-export function message(type: MessageType, to: number, fields: Partial<Omit<Message, 'type' | 'to'>> = {}): Message {
+export function message(
+  type: MessageType,
+  to: number,
+  fields: Partial<Omit<Message, 'type' | 'to'>> = {},
+): Message {
   return {
     type,
     to,

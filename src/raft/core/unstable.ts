@@ -109,7 +109,10 @@ export class Unstable {
 
   /** Entries `low <= index < high`, all of them here. */
   slice(low: number, high: number): readonly Entry[] {
-    assert(low >= this.#offset && high <= this.#offset + this.#entries.length, 'volatile entries are read in bounds');
+    assert(
+      low >= this.#offset && high <= this.#offset + this.#entries.length,
+      'volatile entries are read in bounds',
+    );
     return this.#entries.slice(low - this.#offset, high - this.#offset);
   }
 }

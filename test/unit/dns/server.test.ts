@@ -315,7 +315,7 @@ test('a silent resolver is passed over; none left is SERVFAIL', async (t) => {
   t.after(() => silent.close());
   const upstream = await startUpstream(t);
   const dead = { host: '127.0.0.1', port: silent.address().port };
-  const forwarder = { timeoutMs: 50 };
+  const forwarder = { timeoutMs: 500 };
   const first = await startServer(t, {
     upstreams: [dead, { host: '127.0.0.1', port: upstream.port }],
     forwarder,

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ManualClock } from '../../../src/base/clock.ts';
+import { PortBackends } from '../../../src/ingress/backends.ts';
 import {
   backendKey,
   chooseBackend,
@@ -65,6 +67,20 @@ test('failures of backends that are gone are forgotten', () => {
   const turn = restBackend(firstTurn, list[1] as Backend, 1_000);
   assert.equal(keepTurn(turn, list.slice(0, 1)).restingUntilMs.size, 0);
   assert.equal(keepTurn(turn, list).restingUntilMs.size, 1);
+});
+
+test('one connection tries a backend that failed before; the others wait for what comes of it', () => {
+  const clock = new ManualClock();
+  const port = new PortBackends({ restMs: 1_000 }, { clock });
+  const [one, two] = backends(2) as [Backend, Backend];
+  port.set([one, two]);
+  const next = (): string | undefined => port.choose(new Set())?.taskId;
+  port.failed(one);
+  assert.deepEqual([next(), next()], ['t1', 't1']);
+  clock.advance(1_000);
+  assert.deepEqual([next(), next(), next()], ['t0', 't1', 't1']);
+  port.answered(one);
+  assert.deepEqual([next(), next(), next()], ['t0', 't1', 't0']);
 });
 
 test('property: a connection tries every backend once, whatever has failed', () => {

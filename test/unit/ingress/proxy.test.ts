@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -37,6 +38,33 @@ async function startBackend(
   await once(server, 'listening');
   t.after(() => server.close());
   return { server, port: (server.address() as AddressInfo).port };
+}
+
+/** A port whose connections are neither accepted nor refused: its process is stopped and its queue is full. */
+async function startSilentBackend(t: TestContext): Promise<number> {
+  const program = `require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, function () {
+    console.log(this.address().port);
+  });`;
+  const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [line] = await once(child.stdout, 'data');
+  const port = Number(String(line));
+  child.kill('SIGSTOP');
+  const fillers: Socket[] = [];
+  t.after(() => {
+    for (const filler of fillers) filler.destroy();
+    child.kill('SIGKILL');
+  });
+  await waitFor('the queue to be full', async () => {
+    const filler = connect({ port, host: '127.0.0.1' });
+    filler.on('error', () => {});
+    fillers.push(filler);
+    const signal = AbortSignal.timeout(1_000);
+    return await once(filler, 'connect', { signal }).then(
+      () => false,
+      () => true,
+    );
+  });
+  return port;
 }
 
 /** A proxy with one published port and a way to replace the tasks behind it. */
@@ -204,6 +232,23 @@ test('a task that refuses is skipped before the client sees anything', async (t)
   const deadPort = await freePort();
   const { port } = await startProxy(t, [localTask(1, deadPort), localTask(2, good.port)]);
   for (let i = 0; i < 10; i++) assert.equal(await exchange(port, ''), 'good');
+});
+
+test('a task whose node is silent costs a moment, once', async (t) => {
+  const good = await startBackend(t, (socket) => socket.end('good'));
+  const silentPort = await startSilentBackend(t);
+  const patience = { connectMs: 20_000, waitMs: 20_000, restMs: 60_000 };
+  const { port } = await startProxy(t, [localTask(1, silentPort), localTask(2, good.port)], patience);
+  const startMs = performance.now();
+  assert.equal(await exchange(port, ''), 'good');
+  assert.ok(
+    performance.now() - startMs < 15_000,
+    'the next one is tried long before the time to connect is over',
+  );
+  // Left out from now on: if every other connection tried it first, this would take 5 s.
+  const restMs = performance.now();
+  for (let i = 0; i < 40; i++) assert.equal(await exchange(port, ''), 'good');
+  assert.ok(performance.now() - restMs < 4_000, 'the silent task is left out');
 });
 
 test('a connection waits for the first task, and is reset when none comes', async (t) => {

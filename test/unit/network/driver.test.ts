@@ -157,7 +157,7 @@ test('host-ports rung: ports on the node, names by the engine', async (t) => {
     dnsServers: [],
     publishOnNode: true,
   });
-  assert.deepEqual(kernel.lines, []);
+  assert.deepEqual([...new Set(kernel.lines)], ['ip -j -4 route show'], 'the kernel is only looked at');
 });
 
 test('a task outside containers needs no network', async (t) => {

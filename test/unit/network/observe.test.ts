@@ -5,6 +5,7 @@ import {
   parseDevices,
   parseForward,
   parseForwardingEntries,
+  parseRoutes,
   parseSysctls,
 } from '../../../src/network/observe.ts';
 
@@ -71,4 +72,18 @@ test('where our jump stands among the forwarding rules', () => {
     '-N SWARMD-FORWARD\n-A SWARMD-FORWARD -i sw5 -o sw5 -j ACCEPT\n-A SWARMD-FORWARD -i sw5 -o sw6 -j ACCEPT\n';
   assert.deepEqual(parseForward(forward, chain), { chainExists: true, jumps: [1], bridges: ['sw5'] });
   assert.deepEqual(parseForward('-P FORWARD ACCEPT\n', ''), { chainExists: false, jumps: [], bridges: [] });
+});
+
+test('routes: default, networks and single hosts', () => {
+  const output = JSON.stringify([
+    { dst: 'default', gateway: '10.77.0.254', dev: 'eth0', flags: [] },
+    { dst: '10.77.0.0/24', dev: 'eth0', protocol: 'kernel', scope: 'link', prefsrc: '10.77.0.1', flags: [] },
+    { dst: '192.0.2.9', gateway: '10.77.0.1', dev: 'eth0', flags: [] },
+    { type: 'unreachable' },
+  ]);
+  assert.deepEqual(parseRoutes(output), [
+    { prefix: '', device: 'eth0', gateway: '10.77.0.254' },
+    { prefix: '10.77.0.0/24', device: 'eth0', gateway: '' },
+    { prefix: '192.0.2.9/32', device: 'eth0', gateway: '10.77.0.1' },
+  ]);
 });

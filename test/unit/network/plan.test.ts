@@ -35,6 +35,7 @@ const nothing: ObservedNetworks = {
   networks: [],
   devices: [],
   bridges: new Map(),
+  routes: [],
   sysctls: new Map(),
   forward: { chainExists: false, jumps: [], bridges: [] },
 };
@@ -82,6 +83,7 @@ function observedFor(desired: DesiredNetworks): ObservedNetworks {
       alias: `swarmd:${desired.nodeId}`,
       forwarding: device.forwarding,
     })),
+    routes: [],
     bridges: new Map(desired.devices.map((device) => [device.bridge, device.bridgeMac])),
     sysctls: new Map(desired.sysctls.map(({ key, value }) => [key, value])),
     forward: {
@@ -187,6 +189,35 @@ test('a device that is not ours blocks its network and is not touched', () => {
   assert.deepEqual(golden(steps), [
     'blocked: the network device vx4097 exists and is not swarmd\'s; remove it with "ip link del vx4097"',
   ]);
+});
+
+test('a subnet that would cut the node off is refused; a wider route over it is not', () => {
+  const blockedBy = (
+    routes: ObservedNetworks['routes'],
+    changes: Partial<OverlaySettings> = {},
+  ): string[] => {
+    const desired = desiredNetworks([app], [], { ...settings, ...changes });
+    return golden(planNetworks(desired, { ...nothing, routes })).filter((line) => line.startsWith('blocked'));
+  };
+  const route = (prefix: string, device: string, gateway = ''): ObservedNetworks['routes'][number] => ({
+    prefix,
+    device,
+    gateway,
+  });
+  assert.deepEqual(blockedBy([], { address: '10.16.1.77' }), [
+    'blocked: the subnet 10.16.1.0/24 of network sw-app-net-app would hide the address 10.16.1.77 from this node; give the network another subnet, or the cluster another address pool',
+  ]);
+  assert.match(blockedBy([route('', 'eth0', '10.16.1.1')])[0] ?? '', /hide the address 10\.16\.1\.1 /);
+  assert.match(
+    blockedBy([route('10.16.1.0/24', 'eth0')])[0] ?? '',
+    /hide the host's network 10\.16\.1\.0\/24 on eth0/,
+  );
+  assert.match(blockedBy([route('10.16.1.128/25', 'eth0')])[0] ?? '', /10\.16\.1\.128\/25/);
+  assert.deepEqual(
+    blockedBy([route('10.0.0.0/8', 'vpn0'), route('10.16.2.0/24', 'eth0'), route('', 'eth0')]),
+    [],
+  );
+  assert.deepEqual(blockedBy([route('10.16.1.0/24', 'sw4097')]), []);
 });
 
 test('what an engine restart or a hand undid is put back', () => {

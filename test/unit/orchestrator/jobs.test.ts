@@ -19,7 +19,7 @@ function completed(cluster: FakeCluster): number[] {
     .tasks()
     .filter((task) => task.status.state === 'complete' && task.jobIteration === jobIteration)
     .map((task) => task.slot)
-    .toSorted();
+    .toSorted((a, b) => a - b);
 }
 
 const five = { kind: 'replicated-job', maxConcurrent: 2, totalCompletions: 5 } as const;

@@ -154,7 +154,7 @@ test('scaling to nothing and back starts at slot 1 again', () => {
     cluster
       .up()
       .map((task) => task.slot)
-      .toSorted(),
+      .toSorted((a, b) => a - b),
     [1, 2],
   );
 });

@@ -183,6 +183,21 @@ test('a new spec version begins a new count and revives a finished slot', () => 
   assert.equal(cluster.up().length, 1, 'one restart is allowed again');
 });
 
+test('restarts under another spec version do not count for the replacement', () => {
+  const cluster = clusterWith({ delayMs: 0, maxAttempts: 2 });
+  end(cluster, 'failed');
+  cluster.settle();
+  cluster.update((spec) => ({ ...spec, labels: { changed: 'yes' } }));
+  for (let restart = 0; restart < 2; restart++) {
+    end(cluster, 'failed');
+    cluster.settle();
+    assert.equal(cluster.up().length, 1);
+  }
+  end(cluster, 'failed');
+  cluster.settle();
+  assert.equal(cluster.active().length, 0);
+});
+
 test('a completed task of an on-failure service keeps its slot: scaling up adds beside it', () => {
   const cluster = clusterWith({ condition: 'on-failure', delayMs: 0 });
   end(cluster, 'complete');

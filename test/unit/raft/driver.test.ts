@@ -17,7 +17,10 @@ async function formed(ids: readonly number[], seed = 1, options = {}): Promise<S
   const cluster = new SimCluster(seed, options);
   await cluster.form(ids);
   const votersKnownTo = (id: number): number =>
-    cluster.nodeOf(id).status().members.filter((member) => member.voter).length;
+    cluster
+      .nodeOf(id)
+      .status()
+      .members.filter((member) => member.voter).length;
   await cluster.until(() => ids.every((id) => votersKnownTo(id) === ids.length), 'all know the group');
   return cluster;
 }
@@ -26,7 +29,10 @@ async function proposeMany(cluster: SimCluster, id: number, count: number, prefi
   const node = cluster.nodeOf(id);
   const all = Array.from({ length: count }, (_, i) => node.propose(bytes(`${prefix}${i}`), forever));
   const outcomes = await cluster.whilePumping(Promise.all(all));
-  assert.ok(outcomes.every((outcome) => outcome.kind === 'committed'), JSON.stringify(outcomes[0]));
+  assert.ok(
+    outcomes.every((outcome) => outcome.kind === 'committed'),
+    JSON.stringify(outcomes[0]),
+  );
 }
 
 function leaderOf(cluster: SimCluster): number {
@@ -148,7 +154,10 @@ describe('a single member', () => {
     cluster.crash(1);
     const other = cluster.define(2);
     Object.assign(other, { disk: cluster.get(1).disk });
-    await assert.rejects(cluster.start(2, 'restart'), { code: 'FAILED_PRECONDITION', message: /member 1, not 2/ });
+    await assert.rejects(cluster.start(2, 'restart'), {
+      code: 'FAILED_PRECONDITION',
+      message: /member 1, not 2/,
+    });
   });
 });
 
@@ -167,9 +176,12 @@ describe('a crash between storage steps', () => {
         const acknowledged: string[] = [];
         for (let i = 0; i < 60 && cluster.get(1).node !== null; i++) {
           const text = `${i}`;
-          void cluster.nodeOf(1).propose(bytes(text), forever).then((outcome) => {
-            if (outcome.kind === 'committed') acknowledged.push(text);
-          });
+          void cluster
+            .nodeOf(1)
+            .propose(bytes(text), forever)
+            .then((outcome) => {
+              if (outcome.kind === 'committed') acknowledged.push(text);
+            });
           await cluster.run(2);
         }
         assert.equal(cluster.get(1).node, null, 'it crashed');
@@ -177,7 +189,10 @@ describe('a crash between storage steps', () => {
         await cluster.until(() => cluster.leader() === 1, 'it leads again');
         await cluster.whilePumping(cluster.nodeOf(1).readIndex(forever));
         const { seen, commands } = cluster.get(1).machine;
-        assert.deepEqual(acknowledged.filter((text) => !seen.has(text)), []);
+        assert.deepEqual(
+          acknowledged.filter((text) => !seen.has(text)),
+          [],
+        );
         assert.equal(commands.length, seen.size);
         assert.deepEqual(cluster.violations, []);
       }
@@ -195,7 +210,10 @@ describe('three members', () => {
     }
     const groups = [1, 2, 3].map((id) => cluster.nodeOf(id).status().members);
     assert.deepEqual(groups[1], groups[0]);
-    assert.deepEqual(groups[0]?.map((member) => member.voter), [true, true, true]);
+    assert.deepEqual(
+      groups[0]?.map((member) => member.voter),
+      [true, true, true],
+    );
     const follower = [1, 2, 3].find((id) => id !== leaderOf(cluster)) ?? 0;
     assert.deepEqual(await propose(cluster, follower, 'x'), {
       kind: 'refused',
@@ -261,7 +279,9 @@ describe('three members', () => {
       code: 'TIMEOUT',
     });
     assert.equal((await propose(cluster, second, 'still leading')).kind, 'committed');
-    await assert.rejects(cluster.nodeOf(second).transferLeadership(99, forever), { code: 'FAILED_PRECONDITION' });
+    await assert.rejects(cluster.nodeOf(second).transferLeadership(99, forever), {
+      code: 'FAILED_PRECONDITION',
+    });
   });
 
   test('members are removed, the leader too', async () => {
@@ -269,7 +289,14 @@ describe('three members', () => {
     const leader = leaderOf(cluster);
     const [a = 0, b = 0] = [1, 2, 3].filter((id) => id !== leader);
     await cluster.whilePumping(cluster.nodeOf(leader).removeMember(a, forever));
-    assert.deepEqual(cluster.nodeOf(leader).status().members.map((member) => member.id).sort(), [leader, b].sort());
+    assert.deepEqual(
+      cluster
+        .nodeOf(leader)
+        .status()
+        .members.map((member) => member.id)
+        .sort(),
+      [leader, b].sort(),
+    );
     await cluster.whilePumping(cluster.nodeOf(leader).removeMember(leader, forever));
     await cluster.until(() => cluster.leader() === b, 'the last one leads');
     await proposeMany(cluster, b, 3, 'x');
@@ -288,7 +315,10 @@ describe('three members', () => {
     );
     cluster.crash(3);
     await cluster.start(3, 'restart');
-    await cluster.until(() => cluster.nodeOf(3).status().members[1]?.address === 'elsewhere:9', 'also after a restart');
+    await cluster.until(
+      () => cluster.nodeOf(3).status().members[1]?.address === 'elsewhere:9',
+      'also after a restart',
+    );
   });
 
   test('concurrent membership changes are made one after another', async () => {
@@ -300,7 +330,10 @@ describe('three members', () => {
     const node = cluster.nodeOf(1);
     const both = [2, 3].map((id) => node.addMember(cluster.get(id).member, forever));
     await cluster.whilePumping(Promise.all(both));
-    assert.deepEqual(node.status().members.map((member) => member.voter), [true, true, true]);
+    assert.deepEqual(
+      node.status().members.map((member) => member.voter),
+      [true, true, true],
+    );
   });
 
   test('a follower far behind, and a new member, catch up by snapshot', async () => {

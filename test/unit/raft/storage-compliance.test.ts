@@ -161,7 +161,10 @@ for (const [name, makePlace] of Object.entries(places)) {
       await prepared(place, 10);
       await using(place, async (storage) => {
         await storage.load();
-        const saving = storage.saveSnapshot(snapshotAt(10, 1), new Uint8Array(3_000_000), { index: 8, term: 1 });
+        const saving = storage.saveSnapshot(snapshotAt(10, 1), new Uint8Array(3_000_000), {
+          index: 8,
+          term: 1,
+        });
         for (let index = 11; index <= 40; index++) {
           await storage.append({ hardState: null, entries: [entry(index, 2)] });
         }

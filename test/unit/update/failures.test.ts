@@ -1,7 +1,11 @@
 /** Updates that go wrong: what counts as a failure, the actions, the messages, fail-over, and start-first in tight places. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { defaultUpdateConfig, UPDATE_START_DEADLINE_MS } from '../../../src/model/defaults.ts';
+import {
+  defaultRestartPolicy,
+  defaultUpdateConfig,
+  UPDATE_START_DEADLINE_MS,
+} from '../../../src/model/defaults.ts';
 import type { ServiceSpec, UpdateConfig } from '../../../src/model/spec.ts';
 import { FakeCluster, type TaskFate, withImage } from '../../support/fake-cluster.ts';
 import { makeTaskSpec } from '../../support/planner-fixtures.ts';
@@ -235,6 +239,20 @@ test('start-first keeps the old tasks while the new ones fail', () => {
   cluster.fate = () => 'run';
   cluster.advance(60_000);
   assert.deepEqual(imagesWanted(cluster), ['bad', 'bad', 'bad', 'bad'], 'old tasks go once the new ones run');
+});
+
+test('start-first tries a slot once where the new task may not be restarted', () => {
+  const restart = { ...defaultRestartPolicy, condition: 'none' } as const;
+  const cluster = clusterWith(
+    { order: 'start-first', failureAction: 'continue' },
+    { replicas: 2, spec: { task: makeTaskSpec({ restart }) } },
+  );
+  spoil(cluster, 'rejected');
+  cluster.updateImage('bad');
+  cluster.advance(600_000);
+  assert.equal(cluster.service().updateStatus?.state, 'completed');
+  assert.equal(cluster.tasks().filter((task) => task.spec.container.image === 'bad').length, 2);
+  assert.deepEqual(imagesWanted(cluster), ['app', 'app']);
 });
 
 const hostPort = { protocol: 'tcp', targetPort: 80, publishedPort: 8080, publishMode: 'host' } as const;

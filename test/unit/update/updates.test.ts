@@ -119,6 +119,31 @@ test('start-first: the old task is stopped once the new one runs and is healthy'
   assert.deepEqual(imagesUp(cluster), ['app', 'next']);
 });
 
+test('an update that turns to stop-first half way stops the old task without waiting for the new one', () => {
+  const cluster = clusterWith({ order: 'start-first' }, { replicas: 1 });
+  cluster.fate = (task) => (task.spec.container.image === 'next' ? 'hang' : 'run');
+  cluster.updateImage('next');
+  cluster.settle();
+  assert.equal(cluster.active().length, 2);
+  cluster.update((spec) => ({ ...spec, update: { ...spec.update, order: 'stop-first' } }));
+  cluster.settle();
+  assert.deepEqual(
+    cluster.active().map((task) => task.spec.container.image),
+    ['next'],
+  );
+});
+
+test('a superseded start-first task that is not up yet is given up for the next one', () => {
+  const cluster = clusterWith({ order: 'start-first' }, { replicas: 1 });
+  cluster.fate = (task) => (task.spec.container.image === 'second' ? 'hang' : 'run');
+  cluster.updateImage('second');
+  cluster.settle();
+  cluster.updateImage('third');
+  cluster.advance(10_000);
+  assert.deepEqual(imagesUp(cluster), ['third']);
+  assert.equal(cluster.active().length, 1);
+});
+
 test('a changed spec supersedes an update under way, and the rollback target is the spec it left', () => {
   const cluster = clusterWith({ delayMs: 5_000 });
   cluster.updateImage('second');
@@ -222,14 +247,18 @@ test('a global service is updated node by node; paused nodes are left alone, dra
   cluster.afterApply = () => assert.ok(cluster.up().length >= 3, 'one node at a time');
   cluster.updateImage('next');
   cluster.advance(10_000);
-  const images = cluster.up().map((task) => [task.nodeId as string, task.spec.container.image]);
-  assert.deepEqual(images.toSorted(), [
-    ['n1', 'app'],
-    ['n3', 'next'],
-    ['n4', 'next'],
-    ['n5', 'next'],
-  ]);
+  const images = cluster.up().map((task) => `${task.nodeId} ${task.spec.container.image}`);
+  assert.deepEqual(images.toSorted(), ['n1 app', 'n3 next', 'n4 next', 'n5 next']);
   assert.equal(cluster.service().updateStatus?.slots, 3);
+  assert.equal(cluster.service().updateStatus?.state, 'completed');
+  cluster.setNode('n1', 'ready', 'active');
+  cluster.setNode('n2', 'ready', 'active');
+  cluster.advance(10_000);
+  assert.deepEqual(
+    imagesUp(cluster),
+    ['next', 'next', 'next', 'next', 'next'],
+    'what comes back is brought along',
+  );
   assert.equal(cluster.service().updateStatus?.state, 'completed');
 });
 
