@@ -86,15 +86,28 @@ async function runInBackground(
   announce: (api: ApiConnection, node: { nodeId: string; advertised: string }) => Promise<void>,
 ): Promise<number> {
   const logFile = join(options.dataDir, 'swarmd.log');
-  const daemon = outside.startBackground(backgroundArgs(command, options), logFile);
   const api = outside.connect(`unix://${options.socketPath}`);
   try {
+    if (await answers(outside, api)) {
+      throw new SwarmdError('LOCKED', `a daemon already runs with the data folder ${options.dataDir}`);
+    }
+    const daemon = outside.startBackground(backgroundArgs(command, options), logFile);
     const info = await untilAnswer(outside, api, daemon, logFile);
     await announce(api, { nodeId: info.nodeId, advertised: info.advertiseAddress });
     printLine(outside, `swarmd runs in the background (process ${daemon.pid}); its log is ${logFile}`);
     return 0;
   } finally {
     api.close();
+  }
+}
+
+async function answers(outside: Outside, api: ApiConnection): Promise<boolean> {
+  try {
+    await api.call('info', {}, { signal: outside.interrupt });
+    return true;
+  } catch (error) {
+    if (error instanceof SwarmdError && error.code === 'UNAVAILABLE') return false;
+    throw error;
   }
 }
 

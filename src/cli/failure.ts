@@ -6,7 +6,7 @@ import { printError } from './output.ts';
 
 const HINTS: Partial<Record<ErrorCode, string>> = {
   NOT_A_MANAGER:
-    'Run this on a manager. To make this machine one: `swarmd init` starts a new cluster, `swarmd join` enters one.',
+    'Run it on a manager, or name one with --host. `swarmd info` shows the managers this node knows.',
   NO_LEADER:
     'More than half of the managers must be reachable. Start the ones that are down; `swarmd info` shows what this one sees.',
   OUTCOME_UNKNOWN: 'The change may have been made. Look before you repeat it.',

@@ -1,7 +1,7 @@
 /** The typed client of swarmd's own API, over the daemon's unix socket (or plain TCP to a trusted address). */
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
-import { createInterface } from 'node:readline';
-import { isErrorCode, SwarmdError, systemErrorCode } from '../base/errors.ts';
+import { StringDecoder } from 'node:string_decoder';
+import { errorMessage, isErrorCode, SwarmdError, systemErrorCode } from '../base/errors.ts';
 import type {
   ApiClient,
   ApiMethod,
@@ -16,6 +16,8 @@ type Target = { readonly socketPath: string } | { readonly host: string; readonl
 
 /** Largest answer taken, bytes. */
 const ANSWER_BYTES_MAX = 256 * 1024 * 1024;
+/** Longest line of a log stream, characters. */
+const LINE_CHARACTERS_MAX = 32 * 1024 * 1024;
 
 /**
  * A client for the daemon at `host`: `unix:///path/to.sock`, a plain path, or `tcp://host:port`.
@@ -30,8 +32,9 @@ export function connectApi(host: string): ApiClient & { close(): void } {
       params: ApiParams<M>,
       { signal }: { readonly signal: AbortSignal },
     ): Promise<ApiResult<M>> {
-      const answer = await post(target, host, method, params, AbortSignal.any([signal, stop.signal]));
-      const value: unknown = JSON.parse(await readAll(answer));
+      const either = AbortSignal.any([signal, stop.signal]);
+      const answer = await post(target, host, method, params, either);
+      const value = await readJson(answer, host, either);
       if (answer.statusCode !== 200) throw errorOf(value, answer.statusCode ?? 0);
       return value as ApiResult<M>;
     },
@@ -60,15 +63,46 @@ async function* logs(
   signal: AbortSignal,
 ): AsyncGenerator<ServiceLogRecord> {
   const answer = await post(target, host, LOGS_METHOD, params, signal);
-  if (answer.statusCode !== 200) throw errorOf(JSON.parse(await readAll(answer)), answer.statusCode ?? 0);
+  if (answer.statusCode !== 200) throw errorOf(await readJson(answer, host, signal), answer.statusCode ?? 0);
   try {
-    for await (const line of createInterface({ input: answer, crlfDelay: Number.POSITIVE_INFINITY })) {
-      const record = JSON.parse(line) as ServiceLogRecord | { readonly error: unknown };
+    for await (const line of readLines(answer, host, signal)) {
+      const record = parseJson(line, host) as ServiceLogRecord | { readonly error: unknown };
       if ('error' in record) throw errorOf(record.error, 500);
       yield record;
     }
   } finally {
     answer.destroy();
+  }
+}
+
+/** The lines of an answer. A break in the middle is an error, never a silent end. */
+async function* readLines(
+  answer: IncomingMessage,
+  host: string,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  for await (const chunk of readChunks(answer, host, signal)) {
+    const lines = (rest + decoder.write(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > LINE_CHARACTERS_MAX)
+      throw new SwarmdError('RESOURCE_EXHAUSTED', 'the daemon sent a log record without an end');
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}
+
+/** The body of an answer piece by piece; what goes wrong is a SwarmdError. */
+async function* readChunks(
+  answer: IncomingMessage,
+  host: string,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  try {
+    for await (const chunk of answer) yield chunk as Buffer;
+  } catch (error) {
+    throw signal.aborted ? aborted(signal) : connectionError(host, error);
   }
 }
 
@@ -101,15 +135,27 @@ function aborted(signal: AbortSignal): SwarmdError {
   return new SwarmdError('CANCELLED', 'the call was cancelled', { cause: signal.reason });
 }
 
-async function readAll(answer: IncomingMessage): Promise<string> {
+async function readJson(answer: IncomingMessage, host: string, signal: AbortSignal): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of answer) {
-    bytes += (chunk as Buffer).length;
+  for await (const chunk of readChunks(answer, host, signal)) {
+    bytes += chunk.length;
     if (bytes > ANSWER_BYTES_MAX) throw new SwarmdError('RESOURCE_EXHAUSTED', 'the daemon answered too much');
-    chunks.push(chunk as Buffer);
+    chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return parseJson(Buffer.concat(chunks).toString('utf8'), host);
+}
+
+function parseJson(text: string, host: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new SwarmdError(
+      'UNAVAILABLE',
+      `what answers at ${host} is not a swarmd daemon of this version; check --host`,
+      { cause },
+    );
+  }
 }
 
 function errorOf(body: unknown, status: number): SwarmdError {
@@ -138,7 +184,9 @@ function connectionError(host: string, error: unknown): SwarmdError {
       },
     );
   }
-  return new SwarmdError('UNAVAILABLE', `the daemon at ${host} broke off: ${(error as Error).message}`, {
-    cause: error,
-  });
+  return new SwarmdError(
+    'UNAVAILABLE',
+    `the daemon at ${host} broke off (${errorMessage(error)}); it may have stopped, its log says why`,
+    { cause: error },
+  );
 }

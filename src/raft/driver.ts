@@ -9,24 +9,23 @@
  * order; after a failure of the disk or of an invariant nothing is acknowledged any more.
  */
 import { assert } from '../base/assert.ts';
-import { SwarmdError, toSwarmdError } from '../base/errors.ts';
 import type { Timer } from '../base/clock.ts';
-import { decodeFrame, encodeContactList, encodeMessage } from './codec.ts';
+import { SwarmdError, toSwarmdError } from '../base/errors.ts';
+import { Applier } from './applier.ts';
+import { decodeFrame, type SnapshotChunk } from './codec.ts';
 import { Conditions } from './conditions.ts';
-import { coreDefaults } from './core/config.ts';
-import { configChangeOf } from './core/config-codec.ts';
-import type { ConfigChange } from './core/membership.ts';
 import { RaftCore, type Ready } from './core/node.ts';
-import { StableLog } from './core/stable-log.ts';
-import { APPEND_THREAD, APPLY_THREAD, type Entry, type Message, type Snapshot } from './core/types.ts';
+import { APPEND_THREAD, APPLY_THREAD, type Message } from './core/types.ts';
 import { LogWriter } from './log-writer.ts';
-import { MemberTable } from './members.ts';
+import { Mail, transmit } from './mail.ts';
+import type { MemberTable } from './members.ts';
 import { logNotes } from './notes.ts';
+import { coreConfig, type ResolvedOptions, resolveOptions } from './options.ts';
 import { Proposals } from './proposals.ts';
 import { noLeader, Reads } from './reads.ts';
 import { addMember, type GroupControl, removeMember, transferLeadership } from './reconfiguration.ts';
 import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
-import { prepareStorage } from './startup.ts';
+import { prepareStorage, type Started } from './startup.ts';
 import type { RaftStorage } from './storage.ts';
 import type {
   ProposeOutcome,
@@ -36,51 +35,28 @@ import type {
   RaftStatus,
 } from './types.ts';
 
-const MAX_APPLY_BYTES_PER_TURN = 1024 * 1024;
-
-type Resolved = Required<Omit<RaftNodeOptions, 'bootstrap' | 'join'>>;
-
-function resolve(options: RaftNodeOptions): Resolved {
-  return {
-    storage: options.storage,
-    memberId: options.memberId,
-    tickMs: options.tickMs ?? 100,
-    electionTicks: options.electionTicks ?? 10,
-    snapshotEntries: options.snapshotEntries ?? 10_000,
-    snapshotBytes: options.snapshotBytes ?? 64 * 1024 * 1024,
-    snapshotKeepEntries: options.snapshotKeepEntries ?? 5_000,
-    maxEntryBytes: options.maxEntryBytes ?? 1.5 * 1024 * 1024,
-    maxUncommittedBytes: options.maxUncommittedBytes ?? coreDefaults.maxUncommittedBytes,
-    promotionLagEntries: options.promotionLagEntries ?? 1_000,
-  };
-}
-
 /** One member of the consensus group. */
 export class RaftNode {
-  readonly #options: Resolved;
+  readonly #options: ResolvedOptions;
   readonly #deps: RaftNodeDependencies;
   readonly #storage: RaftStorage;
-  readonly #stable: StableLog;
   readonly #core: RaftCore;
   readonly #members: MemberTable;
   readonly #writer: LogWriter;
   readonly #proposals = new Proposals();
   readonly #reads: Reads;
   readonly #conditions = new Conditions();
+  readonly #applier: Applier;
+  readonly #mail: Mail;
   readonly #sender: SnapshotSender;
   readonly #receiver: SnapshotReceiver;
   readonly #control: GroupControl;
   readonly #defer: (run: () => void) => void;
-  /** Committed entries handed out by the core and not applied yet. */
-  readonly #applies: Message[] = [];
   #life: 'running' | 'stopping' | 'stopped' | 'failed' = 'running';
   #turnQueued = false;
   #tickTimer: Timer | null = null;
   #status: RaftStatus;
   #statusMembers: readonly RaftMember[] | null = null;
-  #snapshotIndex: number;
-  #bytesSinceSnapshot = 0;
-  #saving: Promise<void> | null = null;
   /** A lone voter need not wait for anybody: it campaigns once it applied what it knows to be committed. */
   #campaignWhenCaughtUp = true;
   #malformedFrames = 0;
@@ -91,61 +67,53 @@ export class RaftNode {
    */
   static async open(options: RaftNodeOptions, deps: RaftNodeDependencies): Promise<RaftNode> {
     const started = await prepareStorage(options, deps.stateMachine);
-    const node = new RaftNode(resolve(options), deps, started);
+    const node = new RaftNode(resolveOptions(options), deps, started);
     node.#armTick();
     node.#wake();
     return node;
   }
 
-  private constructor(
-    options: Resolved,
-    deps: RaftNodeDependencies,
-    started: {
-      stable: StableLog;
-      members: MemberTable;
-      hardState: { term: number; vote: number; commit: number };
-    },
-  ) {
+  private constructor(options: ResolvedOptions, deps: RaftNodeDependencies, started: Started) {
+    const { stable, members, hardState } = started;
+    const { storage, memberId } = options;
+    const applied = stable.snapshot()?.index ?? 0;
     this.#options = options;
     this.#deps = deps;
-    this.#storage = options.storage;
-    this.#stable = started.stable;
-    this.#members = started.members;
+    this.#storage = storage;
+    this.#members = members;
     this.#defer = deps.defer ?? ((run) => void setImmediate(run));
     this.#reads = new Reads(deps.random);
-    this.#snapshotIndex = this.#stable.snapshot()?.index ?? 0;
-    this.#core = new RaftCore(
-      {
-        ...coreDefaults,
-        id: options.memberId,
-        electionTicks: options.electionTicks,
-        applied: this.#snapshotIndex,
-        maxUncommittedBytes: options.maxUncommittedBytes,
-        maxApplyingBytes: MAX_APPLY_BYTES_PER_TURN,
-      },
-      this.#stable,
-      { hardState: started.hardState, config: this.#stable.snapshotConfig() },
-      deps.random,
-    );
+    const initial = { hardState, config: stable.snapshotConfig() };
+    this.#core = new RaftCore(coreConfig(options, applied), stable, initial, deps.random);
     this.#writer = new LogWriter(
-      {
-        storage: this.#storage,
-        stable: this.#stable,
-        hardState: started.hardState,
-        monotonicMs: () => deps.clock.monotonicMs(),
-      },
+      { storage, stable, hardState, monotonicMs: () => deps.clock.monotonicMs() },
       {
         onDurable: (responses) => this.#guard(() => this.#deliver(responses)),
-        onInstalled: (snapshot, state) => this.#guard(() => this.#onInstalled(snapshot, state)),
-        onCommitDurable: () => this.#guard(() => this.#drainApplies()),
+        onInstalled: (snapshot, state) => this.#guard(() => this.#applier.installed(snapshot, state)),
+        onCommitDurable: () => this.#guard(() => this.#applier.drain()),
         onFailed: (error) => this.#fail(error),
       },
     );
-    const sendTo = (to: number, frame: Uint8Array): void => this.#transmit(to, [frame]);
-    this.#sender = new SnapshotSender(this.#storage, sendTo, (to, outcome) => {
+    this.#applier = new Applier(
+      options,
+      {
+        core: this.#core,
+        stable,
+        members,
+        proposals: this.#proposals,
+        stateMachine: deps.stateMachine,
+        log: deps.log,
+        ensureCommit: (index) => this.#writer.ensureCommit(index),
+        onFailed: (error) => this.#fail(error),
+      },
+      applied,
+    );
+    const sendTo = (to: number, frame: Uint8Array): void => transmit(deps.transport, members, to, [frame]);
+    this.#sender = new SnapshotSender(storage, sendTo, (to, outcome) => {
       this.#guard(() => this.#core.reportSnapshot(to, outcome));
     });
-    this.#receiver = new SnapshotReceiver(options.memberId, sendTo);
+    this.#receiver = new SnapshotReceiver(memberId, sendTo);
+    this.#mail = new Mail(this.#core.state, members, deps.transport, this.#sender);
     this.#control = this.#makeControl();
     this.#status = this.#computeStatus();
   }
@@ -228,7 +196,7 @@ export class RaftNode {
     this.#reads.rejectAll(noLeader('read'));
     this.#conditions.rejectAll(new SwarmdError('CANCELLED', 'the node is stopping'));
     await this.#writer.idle();
-    await this.#saving;
+    await this.#applier.idle();
     if (this.#life === 'stopped') return;
     if (this.#life === 'stopping') {
       this.#writer.flushCommit();
@@ -278,7 +246,7 @@ export class RaftNode {
     this.#reads.applied(this.#core.state.log.applied);
     this.#publish();
     this.#conditions.poll();
-    this.#maybeSnapshot(notes.some((note) => note.kind === 'snapshot-wanted'));
+    this.#applier.snapshotIfDue(notes.some((note) => note.kind === 'snapshot-wanted'));
     if (this.#core.hasReady() || this.#proposals.queued > 0) {
       this.#wake();
     } else if (this.#campaignWhenCaughtUp) {
@@ -302,87 +270,24 @@ export class RaftNode {
   }
 
   #handle(ready: Ready): void {
-    const outbox = new Map<number, Uint8Array[]>();
+    const forPeers: Message[] = [];
     for (const each of ready.messages) {
       if (each.to === APPEND_THREAD) this.#writer.submit(each);
-      else if (each.to === APPLY_THREAD) this.#applies.push(each);
-      else this.#post(outbox, each);
+      else if (each.to === APPLY_THREAD) this.#applier.push(each);
+      else forPeers.push(each);
     }
-    for (const [to, frames] of outbox) this.#transmit(to, frames);
+    this.#mail.post(forPeers);
     for (const read of ready.readStates) this.#reads.confirmed(read.context, read.index);
-    this.#drainApplies();
-  }
-
-  #post(outbox: Map<number, Uint8Array[]>, sent: Message): void {
-    if (sent.type === 'snapshot') {
-      this.#sender.start(sent);
-      return;
-    }
-    let frames = outbox.get(sent.to);
-    if (frames === undefined) {
-      frames = this.#needsContacts(sent) ? [this.#contactList(sent.to)] : [];
-      outbox.set(sent.to, frames);
-    }
-    frames.push(encodeMessage(sent));
-  }
-
-  /** Whether the receiver may not know how to answer: a joiner, or a voter that lacks a change of the group. */
-  #needsContacts(sent: Message): boolean {
-    if (sent.type === 'vote' || sent.type === 'pre-vote') return true;
-    const { role, tracker } = this.#core.state;
-    return role === 'leader' && tracker.progress.get(sent.to)?.match === 0;
-  }
-
-  #contactList(to: number): Uint8Array {
-    return encodeContactList({ to, contacts: this.#members.list });
-  }
-
-  #transmit(to: number, frames: readonly Uint8Array[]): void {
-    const member = this.#members.contact(to);
-    if (member !== null) this.#deps.transport.send(member, frames);
+    this.#applier.drain();
   }
 
   /** Delivers what waited for durability: to the core itself, and to peers. */
   #deliver(responses: readonly Message[]): void {
-    const outbox = new Map<number, Uint8Array[]>();
+    const { memberId } = this.#options;
     for (const response of responses) {
-      if (response.to === this.#options.memberId) this.#core.receive(response);
-      else this.#post(outbox, response);
+      if (response.to === memberId) this.#core.receive(response);
     }
-    for (const [to, frames] of outbox) this.#transmit(to, frames);
-  }
-
-  /**
-   * Applies what is committed. A change of the group waits until it is durable here that it is committed: a
-   * member that acted under a configuration must not forget it in a crash, or the others, who know of it, may
-   * neither vote for it nor stand themselves.
-   */
-  #drainApplies(): void {
-    for (let request = this.#applies[0]; request !== undefined; request = this.#applies[0]) {
-      const change = request.entries.findLast((entry) => entry.kind === 'config');
-      if (change !== undefined && !this.#writer.ensureCommit(change.index)) return;
-      this.#applies.shift();
-      this.#apply(request);
-    }
-  }
-
-  #apply(request: Message): void {
-    for (const entry of request.entries) {
-      const result = this.#applyEntry(entry);
-      this.#bytesSinceSnapshot += entry.data.length;
-      this.#proposals.applied(entry.index, entry.term, result);
-    }
-    for (const response of request.responses) this.#core.receive(response);
-  }
-
-  #applyEntry(entry: Entry): unknown {
-    if (entry.kind === 'normal') {
-      // An empty entry is the mark of a new leader, or a refused configuration change.
-      return entry.data.length === 0 ? undefined : this.#deps.stateMachine.apply(entry.index, entry.data);
-    }
-    const change = configChangeOf(entry.data);
-    this.#members.apply(change, this.#core.applyConfigChange(change));
-    return undefined;
+    this.#mail.post(responses.filter((response) => response.to !== memberId));
   }
 
   // Time.
@@ -410,50 +315,7 @@ export class RaftNode {
     this.#writer.flushCommit();
   }
 
-  // Snapshots.
-
-  #maybeSnapshot(isWanted: boolean): void {
-    const { applied } = this.#core.state.log;
-    const isDue =
-      isWanted ||
-      applied - this.#snapshotIndex >= this.#options.snapshotEntries ||
-      this.#bytesSinceSnapshot >= this.#options.snapshotBytes;
-    if (!isDue || this.#saving !== null || applied <= this.#snapshotIndex) return;
-    const term = this.#stable.term(applied);
-    if (term === null || this.#core.state.log.hasPendingSnapshot()) return;
-    const config = this.#core.config();
-    const snapshot: Snapshot = { index: applied, term, config, data: this.#members.encode() };
-    this.#bytesSinceSnapshot = 0;
-    this.#snapshotIndex = applied;
-    this.#saving = this.#save(snapshot, this.#deps.stateMachine.snapshot()).finally(() => {
-      this.#saving = null;
-    });
-  }
-
-  async #save(snapshot: Snapshot, state: Uint8Array): Promise<void> {
-    const first = this.#stable.firstIndex();
-    const index = Math.max(first - 1, snapshot.index - this.#options.snapshotKeepEntries);
-    const compacted = { index, term: this.#stable.term(index) ?? 0 };
-    try {
-      await this.#storage.saveSnapshot(snapshot, state, compacted);
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
-    this.#stable.noteSnapshot(snapshot);
-    if (index <= this.#stable.lastIndex()) this.#stable.compact(index);
-    this.#deps.log.info('raft snapshot saved', { index: snapshot.index, bytes: state.length });
-  }
-
-  #onInstalled(snapshot: Snapshot, state: Uint8Array): void {
-    this.#deps.stateMachine.restore(state, snapshot.index);
-    this.#members.restore(snapshot.config, snapshot.data);
-    this.#snapshotIndex = snapshot.index;
-    this.#bytesSinceSnapshot = 0;
-    this.#proposals.abandon('a snapshot replaced the log');
-  }
-
-  #onChunk(chunk: Parameters<SnapshotReceiver['onChunk']>[0]): void {
+  #onChunk(chunk: SnapshotChunk): void {
     const { message } = chunk;
     const { state } = this.#core;
     if (message.to !== this.#options.memberId || message.snapshot === null || message.term < state.term)
@@ -519,8 +381,8 @@ export class RaftNode {
         this.#wake();
         return done;
       },
-      refusal: (change: ConfigChange) => this.#core.configChangeRefusal(change),
-      propose: (change: ConfigChange) => {
+      refusal: (change) => this.#core.configChangeRefusal(change),
+      propose: (change) => {
         if (this.#core.proposeConfigChange(change) === 'dropped') return null;
         const outcome = this.#proposals.track(state.log.lastIndex(), state.term);
         this.#wake();

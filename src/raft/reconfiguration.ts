@@ -45,7 +45,7 @@ export async function addMember(
   if (!isMemberId(member.id)) {
     throw new SwarmdError(
       'INVALID_ARGUMENT',
-      `${member.id} is not a member id: a positive integer below 2^48`,
+      `${String(member.id)} is not a member id: a positive integer below 2^48`,
     );
   }
   assertLeader(control);

@@ -25,7 +25,7 @@ export async function prepareStorage(options: RaftNodeOptions, stateMachine: Sta
   if (!isMemberId(memberId)) {
     throw new SwarmdError(
       'INVALID_ARGUMENT',
-      `${memberId} is not a member id: a positive integer below 2^48`,
+      `${String(memberId)} is not a member id: a positive integer below 2^48`,
     );
   }
   const stored = await storage.load();

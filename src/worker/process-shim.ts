@@ -14,13 +14,16 @@ import { systemErrorCode } from '../base/errors.ts';
 
 /**
  * Handled signals are reset to their default in the command, which ignored ones would not be; the shell itself
- * survives them and stays to write the exit code.
+ * survives them and stays to write the exit code. What the shell itself would say of a command that died by a
+ * signal does not belong into the command's output: it goes nowhere, and the command is in a subshell of its own,
+ * because a shell may apply a plain command's redirections to itself.
  */
 const SHIM = `
 trap : HUP INT QUIT TERM USR1 USR2 ALRM VTALRM PROF
 read -r go || exit 125
 unset go
-"$@" </dev/null 3>&-
+exec 4>&2 2>/dev/null
+(exec "$@" </dev/null 2>&4 3>&- 4>&-)
 code=$?
 echo "$code" >&3
 exit "$code"

@@ -251,6 +251,16 @@ export function runtimeSuite(name: string, harness: RuntimeHarness): void {
         );
       });
 
+      test('a program that a signal ends leaves no more output than its own', async () => {
+        const task = taskOf({ kind: 'shell', script: 'echo own; kill -9 $$' });
+        await run(task);
+        assert.equal((await exited(task.id)).container.exitCode, 137);
+        assert.deepEqual(
+          (await logs({ taskId: task.id })).map((record) => record.line),
+          ['own'],
+        );
+      });
+
       test('environment, unset names and the working folder are the spec’s', async () => {
         const task = taskOf(
           { kind: 'shell', script: 'echo "$GREETING|$EMPTY|${LANG-none}"; pwd' },

@@ -22,6 +22,10 @@ export interface LogSources {
 }
 
 const MERGED_RECORDS_MAX = 1_000;
+/** Characters of a batch at which it is closed: far below what one message between nodes may hold. */
+const BATCH_CHARACTERS = 256 * 1024;
+/** What the fields of a record besides its text are taken to weigh. */
+const RECORD_CHARACTERS = 200;
 
 /** Streams batches of records until all tasks are read (or for ever with `follow`); ends when `signal` aborts. */
 export async function* serviceLogs(
@@ -98,7 +102,12 @@ class MergedRecords {
       await new Promise<void>((resolve) => (this.#wakeReader = resolve));
     }
     if (this.#signal.aborted) return [];
-    const records = this.#records.splice(0);
+    let count = 0;
+    for (let characters = 0; count < this.#records.length && characters < BATCH_CHARACTERS; count++) {
+      const record = this.#records[count] as ServiceLogRecord;
+      characters += RECORD_CHARACTERS + (record.kind === 'line' ? record.line.length : record.message.length);
+    }
+    const records = this.#records.splice(0, count);
     this.#wakeSources();
     return records;
   }
