@@ -1,6 +1,7 @@
 /** Services as the benchmarks create them through the daemon's API, without the command line's own time. */
 import type { Daemon } from '../../test/e2e/lib/daemon.ts';
 import { defaultContainerSpec, defaultServiceSpec, defaultTaskSpec } from '../../src/model/defaults.ts';
+import type { NetworkId } from '../../src/model/ids.ts';
 import type { ServiceSpec } from '../../src/model/spec.ts';
 
 /** What a benchmark asks for. */
@@ -14,7 +15,7 @@ export interface BenchServiceOptions {
 
 /** The spec of a replicated service. */
 export function benchServiceSpec({ name, image, replicas, network }: BenchServiceOptions): ServiceSpec {
-  const networks = network === undefined ? [] : [{ target: network, aliases: [] }];
+  const networks = network === undefined ? [] : [{ target: network as NetworkId, aliases: [] }];
   return {
     ...defaultServiceSpec,
     name,

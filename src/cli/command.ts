@@ -2,7 +2,7 @@
  * The command class: commander's, with docker's habits: `--flag=false` for booleans, flags known but not supported
  * yet refused by name, exit code 125 for a bad flag and 1 for a wrong number of arguments.
  */
-import { Command, CommanderError, Option } from 'commander';
+import { Command, type CommanderError, Option } from 'commander';
 import type { Outside } from './context.ts';
 
 /** A mistake in how a command was called. `exitCode` 125: a bad flag or value; 1: wrong arguments. */

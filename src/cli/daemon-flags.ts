@@ -100,9 +100,15 @@ function listenOf(command: SwarmdCommand, text: string | undefined): NodeOptions
 }
 
 function engineHostOf(flags: FlagReader, outside: Outside): string | null {
-  const given = flags.text('engine-host') ?? outside.env['SWARMD_ENGINE_HOST'] ?? outside.env['DOCKER_HOST'];
-  if (given === 'none') return null;
-  return given === undefined || given === '' ? 'unix:///var/run/docker.sock' : given;
+  return engineHostFrom(flags.text('engine-host'), outside);
+}
+
+/** The engine's address as given, else of the environment, else the usual socket; null for "none". */
+export function engineHostFrom(given: string | undefined, outside: Outside): string | null {
+  const { SWARMD_ENGINE_HOST: own, DOCKER_HOST: docker } = outside.env;
+  // An empty variable counts as none set, as it does for docker.
+  const chosen = [given, own, docker].find((address) => address !== undefined && address !== '');
+  return chosen === 'none' ? null : (chosen ?? 'unix:///var/run/docker.sock');
 }
 
 function clusterSpecOf(flags: FlagReader): NonNullable<NodeOptions['clusterSpec']> {

@@ -13,13 +13,13 @@ export type TemplateNode =
   | {
       readonly kind: 'if';
       readonly condition: Expression;
-      readonly then: readonly TemplateNode[];
+      readonly body: readonly TemplateNode[];
       readonly otherwise: readonly TemplateNode[];
     }
   | {
       readonly kind: 'with';
       readonly value: Expression;
-      readonly then: readonly TemplateNode[];
+      readonly body: readonly TemplateNode[];
       readonly otherwise: readonly TemplateNode[];
     }
   | {
@@ -119,8 +119,8 @@ class TemplateParser {
       otherwise = this.nodes(['end']);
       this.#at++;
     }
-    if (word === 'if') return { kind: 'if', condition: value, then: first, otherwise };
-    if (word === 'with') return { kind: 'with', value, then: first, otherwise };
+    if (word === 'if') return { kind: 'if', condition: value, body: first, otherwise };
+    if (word === 'with') return { kind: 'with', value, body: first, otherwise };
     return { kind: 'range', value, body: first, otherwise };
   }
 }

@@ -62,11 +62,11 @@ function renderNode(node: TemplateNode, scope: Scope): string {
     case 'output':
       return printed(evaluate(node.expression, scope));
     case 'if':
-      return renderNodes(truthy(evaluate(node.condition, scope)) ? node.then : node.otherwise, scope);
+      return renderNodes(truthy(evaluate(node.condition, scope)) ? node.body : node.otherwise, scope);
     case 'with': {
       const value = evaluate(node.value, scope);
       return truthy(value)
-        ? renderNodes(node.then, { ...scope, dot: value })
+        ? renderNodes(node.body, { ...scope, dot: value })
         : renderNodes(node.otherwise, scope);
     }
     case 'range': {
@@ -95,7 +95,7 @@ function printed(value: unknown): string {
       .map(([key, member]) => `${key}:${printed(member)}`)
       .join(' ')}]`;
   }
-  return String(value);
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 function evaluate(expression: Expression, scope: Scope): unknown {
@@ -152,21 +152,26 @@ function memberKey(value: object, name: string): string | undefined {
 
 type TemplateFunction = (values: readonly unknown[], scope: Scope) => unknown;
 
+/** A function's argument as text. */
+function text(value: unknown): string {
+  return value === undefined || value === null ? '' : printed(value);
+}
+
 const functions: Readonly<Record<string, TemplateFunction>> = {
   json: ([value]) => JSON.stringify(value ?? null),
-  upper: ([value]) => String(value).toUpperCase(),
-  lower: ([value]) => String(value).toLowerCase(),
-  title: ([value]) => String(value).replace(/\b\w/g, (letter) => letter.toUpperCase()),
+  upper: ([value]) => text(value).toUpperCase(),
+  lower: ([value]) => text(value).toLowerCase(),
+  title: ([value]) => text(value).replace(/\b\w/g, (letter) => letter.toUpperCase()),
   join: ([list, separator]) =>
     members(list)
       .map(printed)
-      .join(String(separator ?? '')),
-  split: ([value, separator]) => String(value).split(String(separator)),
+      .join(text(separator ?? '')),
+  split: ([value, separator]) => text(value).split(text(separator)),
   len: ([value]) => (typeof value === 'string' ? value.length : members(value).length),
-  truncate: ([value, length]) => String(value).slice(0, Number(length)),
+  truncate: ([value, length]) => text(value).slice(0, Number(length)),
   print: (values) => values.map(printed).join(''),
   println: (values) => `${values.map(printed).join(' ')}\n`,
-  printf: ([format, ...values]) => formatted(String(format), values),
+  printf: ([format, ...values]) => formatted(text(format), values),
   not: ([value]) => !truthy(value),
   eq: ([value, ...others]) => others.some((other) => other === value),
   ne: ([value, other]) => value !== other,
@@ -174,8 +179,8 @@ const functions: Readonly<Record<string, TemplateFunction>> = {
   or: (values) => values.find(truthy) ?? values.at(-1),
   index: ([value, ...keys]) =>
     keys.reduce<unknown>((at, key) => {
-      if (typeof at !== 'object' || at === null || !Object.hasOwn(at, String(key))) return '';
-      return (at as Record<string, unknown>)[String(key)];
+      if (typeof at !== 'object' || at === null || !Object.hasOwn(at, text(key))) return '';
+      return (at as Record<string, unknown>)[text(key)];
     }, value),
 };
 
@@ -184,9 +189,9 @@ function formatted(format: string, values: readonly unknown[]): string {
   return format.replace(/%(%|-?\d*[sdvq])/g, (_whole, verb: string) => {
     if (verb === '%') return '%';
     const value = printed(values[next++]);
-    const text = verb.endsWith('q') ? JSON.stringify(value) : value;
+    const shown = verb.endsWith('q') ? JSON.stringify(value) : value;
     const width = Number.parseInt(verb, 10);
-    if (Number.isNaN(width)) return text;
-    return width < 0 ? text.padEnd(-width) : text.padStart(width);
+    if (Number.isNaN(width)) return shown;
+    return width < 0 ? shown.padEnd(-width) : shown.padStart(width);
   });
 }

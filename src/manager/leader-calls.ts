@@ -121,3 +121,14 @@ export class LeaderCalls {
     );
   }
 }
+
+/** Runs one thing after another, in the order they came. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  run<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(task);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}

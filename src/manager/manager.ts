@@ -26,7 +26,7 @@ import type { DispatcherServer } from './dispatcher/server.ts';
 import { hostOf } from './dispatcher/answers.ts';
 import { BlockedNodes, noLeaderError, REMOVED_NODE } from './group-refusals.ts';
 import { admitNode, parseJoinRequest, renewCertificate } from './joining.ts';
-import { LeaderCalls } from './leader-calls.ts';
+import { LeaderCalls, Turns } from './leader-calls.ts';
 import { Leadership } from './leadership.ts';
 import { logProposer } from './proposer.ts';
 import type { Action, Proposer } from './state/actions.ts';
@@ -73,6 +73,7 @@ export class Manager {
   readonly #blocked: BlockedNodes;
   /** Members being removed, which the upkeep of the group must not bring back. */
   readonly #leaving = new Set<number>();
+  readonly #writes = new Turns();
 
   private constructor(options: ManagerOptions, dependencies: ManagerDependencies) {
     this.#options = options;
@@ -325,6 +326,7 @@ export class Manager {
       raftStatus: () => this.#raft.status(),
       removeMember: (raftId, signal) => this.#raft.removeMember(raftId, signal),
       leaving: this.#leaving,
+      exclusively: (run) => this.#writes.run(run),
     };
   }
 

@@ -13,8 +13,15 @@ const LOCAL_INTERFACES = /^(docker|br-|veth|sw\d|vx\d|virbr|cni|flannel)/;
 export function resolveAdvertiseHost(given: string, listenHost: string): string {
   const interfaces = networkInterfaces();
   if (given !== '') {
-    const named = interfaces[given]?.find((address) => address.family === 'IPv4');
-    return named?.address ?? given;
+    const named = interfaces[given];
+    if (named === undefined) return given;
+    const usable = named.filter((one) => one.family === 'IPv4' || !one.address.startsWith('fe80:'));
+    const best = usable.find((one) => one.family === 'IPv4') ?? usable[0];
+    if (best !== undefined) return best.address;
+    throw new SwarmdError(
+      'INVALID_ARGUMENT',
+      `the interface ${given} has no address that other nodes can use; give another one with --advertise-addr`,
+    );
   }
   if (!['', '0.0.0.0', '::'].includes(listenHost)) return listenHost;
   const found: { name: string; address: string }[] = [];

@@ -52,27 +52,43 @@ export async function readIdentity(
     throw folderError(dataDir, error);
   }
   try {
-    const identity = JSON.parse(text) as Identity;
-    if (
-      identity.format !== 1 ||
-      typeof identity.nodeId !== 'string' ||
-      typeof identity.advertise?.port !== 'number'
-    ) {
-      throw new Error('its content is not that of a node');
-    }
-    const [rootPem, certificatePem, keyPem] = await Promise.all([
-      readFile(join(dataDir, files.root), 'utf8'),
-      readFile(join(dataDir, files.certificate), 'utf8'),
-      readFile(join(dataDir, files.key), 'utf8'),
-    ]);
+    const identity = parseIdentity(text);
+    const [rootPem, certificatePem, keyPem] = (await Promise.all(
+      [files.root, files.certificate, files.key].map((name) => readFile(join(dataDir, name), 'utf8')),
+    )) as [string, string, string];
     return { identity, credentials: { rootPem, certificatePem, keyPem } };
   } catch (error) {
+    if (systemErrorCode(error) === 'EACCES') throw folderError(dataDir, error);
     throw new SwarmdError(
       'CORRUPT',
       `the identity in ${dataDir} cannot be read (${(error as Error).message}); restore the folder, or run "swarmd leave --force" and join again`,
       { cause: error },
     );
   }
+}
+
+function parseIdentity(text: string): Identity {
+  const identity = JSON.parse(text) as Identity;
+  const isWhole =
+    typeof identity === 'object' &&
+    identity !== null &&
+    identity.format === 1 &&
+    typeof identity.nodeId === 'string' &&
+    typeof identity.clusterId === 'string' &&
+    (identity.role === 'manager' || identity.role === 'worker') &&
+    Number.isInteger(identity.raftId) &&
+    isEndpoint(identity.listen) &&
+    isEndpoint(identity.advertise) &&
+    typeof identity.dataPathAddress === 'string' &&
+    Array.isArray(identity.managers) &&
+    identity.managers.every((address) => typeof address === 'string');
+  if (!isWhole) throw new Error('its content is not that of a node');
+  return identity;
+}
+
+function isEndpoint(value: unknown): boolean {
+  const { host, port } = (value ?? {}) as { host?: unknown; port?: unknown };
+  return typeof host === 'string' && Number.isInteger(port);
 }
 
 /** Writes identity and credentials; the identity last, so that it is there only with all the rest. */
@@ -85,7 +101,10 @@ export async function writeIdentity(
     await writeDurably(join(dataDir, files.root), credentials.rootPem, 0o644);
     await writeDurably(join(dataDir, files.certificate), credentials.certificatePem, 0o644);
     await writeDurably(join(dataDir, files.key), credentials.keyPem, 0o600);
+    // The others must be there for good before the file that says so is.
+    await syncFolder(dataDir);
     await writeDurably(join(dataDir, files.identity), `${JSON.stringify(identity, null, 2)}\n`, 0o600);
+    await syncFolder(dataDir);
   } catch (error) {
     throw folderError(dataDir, error);
   }
@@ -109,4 +128,13 @@ async function writeDurably(path: string, text: string, mode: number): Promise<v
     await file.close();
   }
   await rename(temporary, path);
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }

@@ -1,11 +1,14 @@
 /**
  * One process a data folder: a file with the owner's pid and the time it started.
  *
- * Invariant: a lock whose owner is dead (or whose pid belongs to another process now) is taken over; a live one
- * never.
+ * Invariants: a lock whose owner is dead (or whose pid belongs to another process now) is taken over; a live one
+ * never. A stale file is removed under a guard of the kernel's (a name that one process at a time can listen on, and
+ * that is free again when the process dies), so that of several that find it stale no one removes the lock of another.
  */
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { SwarmdError, systemErrorCode } from '../base/errors.ts';
 import { folderError } from './folder-error.ts';
 
@@ -14,13 +17,18 @@ export interface FolderLock {
   release(): Promise<void>;
 }
 
+/** Makes the names of files in the making unique in this process. */
+let attempts = 0;
+
 /** Attempts against others that take over the same stale lock at the same time. */
-const ATTEMPTS_MAX = 10;
+const ATTEMPTS_MAX = 50;
+/** Wait while another process removes a stale lock, milliseconds. */
+const GUARD_WAIT_MS = 10;
 
 /** Makes the data folder (mode 0700) and locks it. Throws LOCKED while another process has it. */
 export async function lockFolder(dataDir: string): Promise<FolderLock> {
   const path = join(dataDir, 'swarmd.pid');
-  const own = `${path}.${process.pid}`;
+  const own = `${path}.${process.pid}.${attempts++}`;
   try {
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
     await writeFile(own, `${process.pid} ${await startTime(process.pid)}\n`, { mode: 0o644 });
@@ -37,7 +45,7 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
           throw folderError(dataDir, error);
         },
       );
-      if (taken) return { release: () => rm(path, { force: true }) };
+      if (taken) return heldLock(path);
       const owner = await liveOwner(path);
       if (owner !== null) {
         throw new SwarmdError(
@@ -46,7 +54,7 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
           { details: { pid: owner } },
         );
       }
-      await rm(path, { force: true });
+      await removeStale(dataDir, path);
     }
   } finally {
     await rm(own, { force: true });
@@ -55,6 +63,39 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
     'LOCKED',
     `the data folder ${dataDir} cannot be locked: other daemons start there all the time`,
   );
+}
+
+function heldLock(path: string): FolderLock {
+  let released: Promise<void> | null = null;
+  return {
+    release: () => {
+      // Once only: afterwards the file may be another's.
+      released ??= rm(path, { force: true });
+      return released;
+    },
+  };
+}
+
+/** Removes the lock file unless its owner lives, or another process is at it now. */
+async function removeStale(dataDir: string, path: string): Promise<void> {
+  const guard = createServer();
+  const { dev, ino } = await stat(dataDir);
+  const isMine = await new Promise<boolean>((resolve, reject) => {
+    guard.once('error', (error) => {
+      if (systemErrorCode(error) === 'EADDRINUSE') resolve(false);
+      else reject(folderError(dataDir, error));
+    });
+    guard.listen(`\0swarmd-lock-${dev}-${ino}`, () => resolve(true));
+  });
+  if (!isMine) {
+    await setTimeout(GUARD_WAIT_MS);
+    return;
+  }
+  try {
+    if ((await liveOwner(path)) === null) await rm(path, { force: true });
+  } finally {
+    await new Promise<void>((resolve) => guard.close(() => resolve()));
+  }
 }
 
 /** Pid of the live process that holds the lock file; null when there is none. */

@@ -10,6 +10,7 @@ import { systemClock } from '../base/clock.ts';
 import { errorMessage, SwarmdError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
 import { systemRandom } from '../base/random.ts';
+import { ok } from '../base/result.ts';
 import { HttpServer } from '../http/server.ts';
 import { Manager } from '../manager/manager.ts';
 import type { InfoView } from '../model/api.ts';
@@ -134,6 +135,7 @@ class Daemon implements RunningNode {
       ...identity.listen,
       credentials,
       handlers,
+      admit: (peer) => this.#manager?.admit(peer) ?? ok(peer),
       clock,
       log: this.#log,
     });
@@ -252,12 +254,27 @@ class Daemon implements RunningNode {
           : `You are attempting to leave the swarm on a node that is participating as a manager. The quorum changes: ${voters} voters now. Use --force to ignore this message`,
       );
     }
-    if (this.#manager !== null && voters > 1) await this.#manager.leaveGroup(AbortSignal.timeout(30_000));
+    if (this.#manager !== null && voters > 1) await this.#leaveGroup(this.#manager);
     // The caller gets its answer before the daemon goes.
     setImmediate(() => {
       this.#stopping ??= this.#leaveAndStop().finally(() => this.#end(0));
     });
     return null;
+  }
+
+  /** A manager that is cut off from the others can still be made to leave: they remove it when they are back. */
+  async #leaveGroup(manager: Manager): Promise<void> {
+    try {
+      await manager.leaveGroup(AbortSignal.timeout(30_000));
+    } catch (error) {
+      this.#log.warn(
+        'the node leaves without the other managers; remove it there with "swarmd node rm --force"',
+        {
+          node: this.nodeId,
+          error: errorMessage(error),
+        },
+      );
+    }
   }
 
   async #leaveAndStop(): Promise<void> {

@@ -23,7 +23,13 @@ import { logNotes } from './notes.ts';
 import { coreConfig, type ResolvedOptions, resolveOptions } from './options.ts';
 import { Proposals } from './proposals.ts';
 import { noLeader, Reads } from './reads.ts';
-import { addMember, type GroupControl, removeMember, transferLeadership } from './reconfiguration.ts';
+import {
+  addMember,
+  type GroupControl,
+  handOverWhenRemoved,
+  removeMember,
+  transferLeadership,
+} from './reconfiguration.ts';
 import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
 import { prepareStorage, type Started } from './startup.ts';
 import type { RaftStorage } from './storage.ts';
@@ -241,6 +247,7 @@ export class RaftNode {
       if (context !== null) this.#core.readIndex(context);
     }
     if (this.#core.hasReady()) this.#handle(this.#core.ready());
+    handOverWhenRemoved(this.#control);
     const notes = this.#core.takeNotes();
     logNotes(this.#deps.log, notes);
     this.#reads.applied(this.#core.state.log.applied);

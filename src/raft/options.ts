@@ -34,6 +34,8 @@ export function coreConfig(options: ResolvedOptions, applied: number): CoreConfi
     id: options.memberId,
     electionTicks: options.electionTicks,
     applied,
+    // A removed leader hands over first; see the driver.
+    stepDownOnRemoval: false,
     maxUncommittedBytes: options.maxUncommittedBytes,
     maxApplyingBytes: APPLY_BYTES_A_TURN,
   };

@@ -7,6 +7,7 @@
 import { SwarmdError } from '../base/errors.ts';
 import type { ConfigChange, ConfigChangeStep } from './core/membership.ts';
 import type { Core } from './core/state.ts';
+import { NOBODY } from './core/types.ts';
 import { encodeContacts, isMemberId, type MemberTable } from './members.ts';
 import { noLeader } from './reads.ts';
 import type { ProposeOutcome, RaftMember } from './types.ts';
@@ -151,6 +152,15 @@ export async function transferLeadership(
       `member ${target} did not take over leadership in time; this node still leads`,
     );
   }, signal);
+}
+
+/** A leader that is no voter any more hands over: it leads on until another can, so that nobody is left behind. */
+export function handOverWhenRemoved(control: GroupControl): void {
+  const { state, members } = control;
+  if (state.role !== 'leader' || state.transferee !== NOBODY) return;
+  if (members.get(state.config.id)?.voter === true) return;
+  const target = furthestVoter(control);
+  if (target !== null) control.transfer(target);
 }
 
 /** The other voter that answered last round (a new leader knows of none) and has the longest log. */

@@ -148,7 +148,7 @@ export class ManagerLink {
       return served;
     } catch (error) {
       if (!served) throw error;
-      log.warn('session with the leader ended', { address, error: errorMessage(error) });
+      if (!signal.aborted) log.warn('session with the leader ended', { address, error: errorMessage(error) });
       return true;
     } finally {
       timer.cancel();
@@ -187,7 +187,9 @@ export class ManagerLink {
       // Ending the stream from this side makes it say so; why it was ended is what counts.
       const reason = session.failure ?? error;
       if (session.id === undefined) throw reason;
-      log.warn('session with the leader ended', { address, error: errorMessage(reason) });
+      if (!signal.aborted) {
+        log.warn('session with the leader ended', { address, error: errorMessage(reason) });
+      }
       return true;
     } finally {
       session.close();

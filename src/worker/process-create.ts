@@ -144,6 +144,13 @@ async function userOf(container: ContainerSpec): Promise<ProcessUser | null> {
   );
   const user = resolveUser(container.user, texts[0] ?? '', texts[1] ?? '');
   if (!user.ok) throw new SwarmdError('INVALID_ARGUMENT', user.reason);
+  const own = process.getuid?.() ?? 0;
+  if (own !== 0 && user.value.uid !== own) {
+    throw new SwarmdError(
+      'INVALID_ARGUMENT',
+      `swarmd runs as user ${own} on this node and cannot run tasks as ${container.user}; run it as root for that`,
+    );
+  }
   return user.value;
 }
 

@@ -137,19 +137,48 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   return stat !== null && stat.startTicks === identity.startTicks && stat.state !== 'Z' && stat.state !== 'X';
 }
 
+/** Every living process by session. */
+type SessionTable = ReadonlyMap<number, readonly ProcessStat[]>;
+
+async function readSessions(): Promise<SessionTable> {
+  const sessions = new Map<number, ProcessStat[]>();
+  for (const name of await readdir('/proc')) {
+    const pid = Number(name);
+    const stat = Number.isInteger(pid) ? await readStat(pid) : null;
+    if (stat === null || stat.state === 'Z' || stat.state === 'X') continue;
+    const members = sessions.get(stat.session);
+    if (members === undefined) sessions.set(stat.session, [stat]);
+    else members.push(stat);
+  }
+  return sessions;
+}
+
+let reading: Promise<SessionTable> | null = null;
+let waiting: Promise<SessionTable> | null = null;
+
+/** One look at all processes serves everybody who asked before it began: many tasks often stop at once. */
+function sessionTable(): Promise<SessionTable> {
+  if (waiting !== null) return waiting;
+  const begin = (): Promise<SessionTable> => {
+    waiting = null;
+    const table = readSessions().finally(() => {
+      if (reading === table) reading = null;
+    });
+    reading = table;
+    return table;
+  };
+  if (reading === null) return begin();
+  waiting = reading.then(begin, begin);
+  return waiting;
+}
+
 /** Living members of the session of a task, its leader (the supervisor) left out. */
 export async function sessionMembers(identity: ProcessIdentity): Promise<number[]> {
   if (identity.bootId !== (await readBootId())) return [];
-  const members: number[] = [];
-  for (const name of await readdir('/proc')) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid) || pid === identity.pid) continue;
-    const stat = await readStat(pid);
-    // A session outlives its leader; a later one with the same number begins later than this task did.
-    if (stat === null || stat.session !== identity.pid || stat.startTicks < identity.startTicks) continue;
-    if (stat.state !== 'Z' && stat.state !== 'X') members.push(pid);
-  }
-  return members;
+  const members = (await sessionTable()).get(identity.pid) ?? [];
+  // A session outlives its leader; a later one with the same number begins later than this task did.
+  const own = members.filter((stat) => stat.pid !== identity.pid && stat.startTicks >= identity.startTicks);
+  return own.map((stat) => stat.pid);
 }
 
 /** Sends a signal; a process that is gone is no error. */

@@ -54,7 +54,9 @@ describe('a daemon that is killed', () => {
       await manager.kill();
       await all;
       await manager.start('daemon');
-      const names = new Set((await manager.call('service.list', { stack: null })).map(({ spec: one }) => one.name));
+      const names = new Set(
+        (await manager.call('service.list', { stack: null })).map(({ spec: one }) => one.name),
+      );
       const lost = [...acknowledged].filter((name) => !names.has(name));
       assert.deepEqual(lost, [], `round ${round}: acknowledged and gone`);
       assert.deepEqual(
@@ -78,9 +80,15 @@ describe('a daemon that is killed', () => {
     process.kill(-victim.pid, 'SIGKILL');
     await waitFor('its end', () => manager.taskProcesses().length === 1);
     await manager.start('daemon');
-    await manager.waitForTasks('kept', (tasks) => tasks.length === 2 && tasks.every(({ id }) => id !== victim.taskId));
+    await manager.waitForTasks(
+      'kept',
+      (tasks) => tasks.length === 2 && tasks.every(({ id }) => id !== victim.taskId),
+    );
     const now = manager.taskProcesses();
-    assert.deepEqual(now.filter(({ taskId }) => taskId === before[1]?.taskId), before.slice(1));
+    assert.deepEqual(
+      now.filter(({ taskId }) => taskId === before[1]?.taskId),
+      before.slice(1),
+    );
     assert.match(await manager.run('service', 'ps', 'kept'), /\\_ kept\.\d .*Failed/);
   });
 
@@ -94,7 +102,16 @@ describe('a daemon that is killed', () => {
   });
 
   test('a kill while tasks are being made, stopped and replaced leaves neither doubles nor strays', async () => {
-    await manager.run('service', 'update', '-d', '--update-parallelism', '0', '--update-monitor', '0s', 'kept');
+    await manager.run(
+      'service',
+      'update',
+      '-d',
+      '--update-parallelism',
+      '0',
+      '--update-monitor',
+      '0s',
+      'kept',
+    );
     for (const [i, replicas] of [8, 1, 6].entries()) {
       await manager.run('service', 'scale', '-d', `kept=${replicas}`);
       await manager.run('service', 'update', '-d', '--env-add', `ROUND=${i}`, 'kept');
@@ -112,7 +129,8 @@ describe('a daemon that is killed', () => {
         assert.deepEqual(now.toSorted(), ids);
         return true;
       });
-      for (const { pid } of manager.taskProcesses()) assert.doesNotThrow(() => process.kill(pid, 0), systemErrorCode);
+      for (const { pid } of manager.taskProcesses())
+        assert.doesNotThrow(() => process.kill(pid, 0), systemErrorCode);
     }
   });
 });

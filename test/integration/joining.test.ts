@@ -27,7 +27,8 @@ describe('a manager and a worker', () => {
 
   before(async () => {
     cluster = new LocalCluster();
-    manager = await cluster.init();
+    // Long enough that a restarted worker is never taken for dead, however busy the machine is.
+    manager = await cluster.init('m1', '--dispatcher-heartbeat', '5s');
     tokens = await manager.call('cluster.tokens', { rotate: null });
     address = await addressOf(manager);
     worker = await cluster.join('w1', manager, 'worker');
@@ -50,17 +51,25 @@ describe('a manager and a worker', () => {
     await manager.run('service', 'create', '--runtime', 'process', ...flags, ...ANSWER);
     const tasks = await manager.waitForRunning('spread', 4);
     const perNode = Map.groupBy(tasks, (task) => task.nodeId);
-    assert.deepEqual([...perNode.values()].map((own) => own.length), [2, 2]);
+    assert.deepEqual(
+      [...perNode.values()].map((own) => own.length),
+      [2, 2],
+    );
     await waitFor('all four to answer', async () => {
       const slots = new Set<string>();
       for (let i = 0; i < 8; i++) slots.add((await ask(port)).env['SWARMD_SLOT'] ?? '');
       return slots.size === 4;
     });
     // Both daemons serve the port on this one machine: whichever came second says so, and both go on.
-    const warning = new RegExp(`port tcp/${port} of service spread is in use on this node|${port}/tcp.*in use`);
+    const warning = new RegExp(
+      `port tcp/${port} of service spread is in use on this node|${port}/tcp.*in use`,
+    );
     await waitFor('the warning', () => warning.test(manager.log() + worker.log()));
     assert.equal(manager.running && worker.running, true);
-    assert.match(await manager.run('node', 'ps', (await worker.call('info', {})).nodeId), /spread\.\d.*Running/);
+    assert.match(
+      await manager.run('node', 'ps', (await worker.call('info', {})).nodeId),
+      /spread\.\d.*Running/,
+    );
     assert.match(
       await manager.run('service', 'logs', 'spread'),
       /slot 1 answers[^]*slot 2 answers|slot 2 answers[^]*slot 1 answers/,
@@ -117,18 +126,23 @@ describe('a manager and a worker', () => {
   });
 
   test('a folder that belongs to a cluster can be run only as what it is', async () => {
-    assertRefused(await worker.attempt('daemon'), /in use by another swarmd daemon \(pid \d+\)/);
-    assertRefused(await worker.attempt('init', ...NODE_FLAGS), /in use by another swarmd daemon/);
-    await worker.stop();
-    assertRefused(await worker.attempt('init', ...NODE_FLAGS), /already part of a swarm.*swarmd leave/);
-    assertRefused(
-      await worker.attempt('join', ...NODE_FLAGS, '--token', tokens.worker, address),
-      /already part of a swarm/,
-    );
-    const empty = cluster.daemon('empty');
-    assertRefused(await empty.attempt('daemon'), /belongs to no cluster.*swarmd init.*swarmd join/);
+    const inUse = await Promise.all([worker.attempt('daemon'), worker.attempt('init', ...NODE_FLAGS)]);
+    for (const result of inUse) assertRefused(result, /in use by another swarmd daemon \(pid \d+\)/);
     const before = worker.taskProcesses();
     assert.equal(before.length, 2);
+    await worker.stop();
+    const join = ['join', ...NODE_FLAGS, '--token', tokens.worker, address];
+    const [init, joined, empty] = await Promise.all([
+      worker.attempt('init', ...NODE_FLAGS),
+      worker.attempt(...join),
+      cluster.daemon('empty').attempt('daemon'),
+    ]);
+    // Two that start at the same moment may also meet in the lock.
+    const member = /already part of a swarm.*swarmd leave|in use by another swarmd daemon/;
+    assertRefused(init, member);
+    assertRefused(joined, member);
+    assert.match(init.stderr + joined.stderr, /already part of a swarm/);
+    assertRefused(empty, /belongs to no cluster.*swarmd init.*swarmd join/);
     await worker.start('daemon');
     await manager.waitForRunning('spread', 4);
     assert.deepEqual(worker.taskProcesses(), before);
@@ -136,7 +150,10 @@ describe('a manager and a worker', () => {
 
   test('a folder with an unreadable identity is refused and kept', async () => {
     const broken = cluster.daemon('broken');
-    cpSync(manager.dataDir, broken.dataDir, { recursive: true, filter: (path) => !/\.sock|\.pid/.test(path) });
+    cpSync(manager.dataDir, broken.dataDir, {
+      recursive: true,
+      filter: (path) => !/\.sock|\.pid/.test(path),
+    });
     writeFileSync(join(broken.dataDir, 'identity.json'), '{"format":1,');
     assertRefused(await broken.attempt('daemon'), /identity in .* cannot be read/);
     assert.ok(existsSync(join(broken.dataDir, 'raft')));
@@ -166,13 +183,20 @@ describe('a manager and a worker', () => {
     await other.kill();
     // Another cluster's manager takes over the address that a worker knows.
     const stranger = cluster.daemon('stranger');
-    cpSync(worker.dataDir, stranger.dataDir, { recursive: true, filter: (path) => !/\.sock|\.pid|tasks/.test(path) });
+    cpSync(worker.dataDir, stranger.dataDir, {
+      recursive: true,
+      filter: (path) => !/\.sock|\.pid|tasks/.test(path),
+    });
     const identity = JSON.parse(
       await import('node:fs').then((fs) => fs.readFileSync(join(stranger.dataDir, 'identity.json'), 'utf8')),
     ) as Record<string, unknown>;
     writeFileSync(
       join(stranger.dataDir, 'identity.json'),
-      JSON.stringify({ ...identity, managers: [otherAddress], listen: { host: '127.0.0.1', port: await publishedPort() } }),
+      JSON.stringify({
+        ...identity,
+        managers: [otherAddress],
+        listen: { host: '127.0.0.1', port: await publishedPort() },
+      }),
     );
     for (const name of readdirSync(join(stranger.dataDir, 'worker'), { recursive: true })) assert.ok(name);
     await other.start('daemon');

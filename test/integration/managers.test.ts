@@ -79,7 +79,10 @@ describe('three managers and a worker', () => {
 
     await killed.start('daemon');
     await waitFor('the restarted manager to catch up', async () => {
-      const [mine, theirs] = await Promise.all([killed.call('info', {}), (rest[0] as Daemon).call('info', {})]);
+      const [mine, theirs] = await Promise.all([
+        killed.call('info', {}),
+        (rest[0] as Daemon).call('info', {}),
+      ]);
       return mine.raft?.appliedIndex === theirs.raft?.appliedIndex && mine.raft?.leaderNodeId !== null;
     });
     assert.match(await killed.run('service', 'ls'), /after +replicated +1\/1/);
@@ -90,7 +93,16 @@ describe('three managers and a worker', () => {
     const before = worker.taskProcesses();
     await Promise.all([two.kill(), three.kill()]);
     const alone = await waitFor('the refusal', async () => {
-      const result = await one.cli(['service', 'create', '--runtime', 'process', '--name', 'never', '-d', 'true']);
+      const result = await one.cli([
+        'service',
+        'create',
+        '--runtime',
+        'process',
+        '--name',
+        'never',
+        '-d',
+        'true',
+      ]);
       return result.code === 1 ? result : undefined;
     });
     assert.match(alone.stderr, /no leader|leader/i);

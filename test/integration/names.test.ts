@@ -73,7 +73,10 @@ describe('names of a stack of processes', () => {
 
   test('names of a removed stack are unknown', async () => {
     await manager.run('stack', 'rm', 'shop');
-    await waitFor('the service to be gone', async () => (await manager.call('service.list', { stack: null })).length === 0);
+    await waitFor(
+      'the service to be gone',
+      async () => (await manager.call('service.list', { stack: null })).length === 0,
+    );
     const unknown = async (): Promise<boolean> => (await askUdp(dns, 'tasks.web')).code === 3;
     await waitFor('no such name', unknown, { timeoutMs: FOLLOW_MS });
   });

@@ -51,6 +51,7 @@ const harnessConfig: Omit<CoreConfig, 'id'> = {
   preVote: false,
   checkQuorum: false,
   stepDownOnRemoval: false,
+  shareCommitOnRefusal: false,
   asyncStorage: false,
   disableProposalForwarding: false,
   maxMessageBytes: Number.MAX_SAFE_INTEGER,

@@ -16,8 +16,6 @@ export interface SimulationResult {
   readonly problems: readonly string[];
 }
 
-const never = new AbortController().signal;
-
 class Simulation {
   readonly seed: number;
   readonly cluster: SimCluster;
@@ -26,6 +24,7 @@ class Simulation {
   reads = 0;
   crashes = 0;
   changes = 0;
+  readonly #never = new AbortController().signal;
   #nextCommand = 0;
   #nextId = 1;
   #changing = false;
@@ -76,16 +75,16 @@ class Simulation {
       if (sim.node?.status().role !== 'leader') continue;
       for (let i = this.#draw(4); i > 0; i--) {
         const command = `c${this.#nextCommand++}`;
-        void sim.node.propose(new TextEncoder().encode(command), never).then((outcome) => {
+        void sim.node.propose(new TextEncoder().encode(command), this.#never).then((outcome) => {
           if (outcome.kind === 'committed') this.acknowledged.add(command);
         });
       }
     }
     const reader = this.#pick(up);
-    if (reader?.node == null || this.#draw(3) !== 0) return;
+    if (this.#draw(3) !== 0 || reader === undefined || reader.node === null) return;
     const before = [...this.acknowledged];
     const { life, node } = reader;
-    node.readIndex(never).then(
+    node.readIndex(this.#never).then(
       () => {
         if (reader.life !== life) return;
         this.reads++;
@@ -123,7 +122,7 @@ class Simulation {
       if (leader !== null)
         void cluster
           .nodeOf(leader)
-          .transferLeadership(null, never)
+          .transferLeadership(null, this.#never)
           .catch(() => {});
     } else if (dice < 50) {
       await this.#changeGroup();
@@ -153,7 +152,7 @@ class Simulation {
     if (leader === null || this.#changing) return;
     const node = cluster.nodeOf(leader);
     const { members } = node.status();
-    const abort = AbortSignal.any([never]);
+    const abort = this.#never;
     this.#changing = true;
     const done = (): void => {
       this.changes++;
@@ -204,7 +203,7 @@ class Simulation {
       if (leader !== null) {
         const text = `last${attempt}`;
         const outcome = await this.cluster.whilePumping(
-          this.cluster.nodeOf(leader).propose(new TextEncoder().encode(text), never),
+          this.cluster.nodeOf(leader).propose(new TextEncoder().encode(text), this.#never),
         );
         if (outcome.kind === 'committed') return text;
       }

@@ -133,7 +133,8 @@ export class FakeManager {
       this.send({ kind: 'welcome', sessionId: session.id, heartbeatMs, managers });
       this.onSession(this);
     }
-    const destroy = (): void => {
+    const destroy = (error?: SwarmdError): void => {
+      session.error ??= error ?? new SwarmdError('CANCELLED', 'the session was ended early');
       session.ended = true;
       session.wake();
     };
@@ -145,8 +146,8 @@ export class FakeManager {
       async *[Symbol.asyncIterator]() {
         for (;;) {
           const message = session.queue.shift();
+          if (session.ended && session.error !== null) throw session.error;
           if (message !== undefined && !session.ended) yield message;
-          else if (session.error !== null) throw session.error;
           else if (session.ended) return;
           else await new Promise<void>((resolve) => (session.wake = resolve));
         }

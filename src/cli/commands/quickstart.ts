@@ -14,6 +14,7 @@ import type { NodeOptions, RunningNode } from '../../node/types.ts';
 import type { StackPlan } from '../../stack/load-stack.ts';
 import { helpGroups, type Run, type SwarmdCommand } from '../command.ts';
 import type { ApiConnection, Outside } from '../context.ts';
+import { engineHostFrom } from '../daemon-flags.ts';
 import { untilEnded } from '../daemon-run.ts';
 import { deployStack } from '../deploy.ts';
 import { printError, printLine } from '../output.ts';
@@ -72,8 +73,7 @@ async function quickstart(outside: Outside, command: SwarmdCommand): Promise<num
 }
 
 function optionsOf(outside: Outside, dataDir: string, logLevel: NodeOptions['logLevel']): NodeOptions {
-  const engine =
-    outside.env['SWARMD_ENGINE_HOST'] ?? outside.env['DOCKER_HOST'] ?? 'unix:///var/run/docker.sock';
+  const engineHost = engineHostFrom(undefined, outside);
   return {
     dataDir,
     listen: { host: '127.0.0.1', port: 0 },
@@ -81,8 +81,8 @@ function optionsOf(outside: Outside, dataDir: string, logLevel: NodeOptions['log
     dataPathAddress: '',
     socketPath: join(dataDir, 'swarmd.sock'),
     dns: null,
-    engineHost: engine === 'none' ? null : engine,
-    runtimes: engine === 'none' ? ['process'] : ['docker', 'process'],
+    engineHost,
+    runtimes: engineHost === null ? ['process'] : ['docker', 'process'],
     labels: {},
     availability: 'active',
     logLevel,

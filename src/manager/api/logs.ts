@@ -43,7 +43,8 @@ export async function* serviceLogs(
   const opened = new Set<TaskId>();
   const open = (task: Task): void => {
     if (opened.has(task.id) || !selects(task) || task.nodeId === '') return;
-    if (compareTaskStates(task.status.state, 'preparing') < 0) return;
+    // Before its start a task has no output, and one that was rejected never gets there.
+    if (compareTaskStates(task.status.state, 'starting') < 0 || task.status.state === 'rejected') return;
     opened.add(task.id);
     merged.add((push) => pump(sources, task, params, push, stop.signal));
   };

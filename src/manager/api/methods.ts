@@ -87,7 +87,20 @@ export async function runMethod(
   signal: AbortSignal,
 ): Promise<unknown> {
   const method = methods[name] as (context: NodeApiContext, params: unknown, signal: AbortSignal) => unknown;
-  return await method(context, parseParams(name, params), signal);
+  const parsed = parseParams(name, params);
+  if (!isExclusive(name)) return await method(context, parsed, signal);
+  return await context.exclusively(async () => {
+    if (signal.aborted) throw new SwarmdError('CANCELLED', 'the caller gave up before the change was made');
+    return await method(context, parsed, signal);
+  });
+}
+
+/** Whether a method checks objects other than the one it changes: a port that is free, a network not in use. */
+function isExclusive(name: LeaderMethod): boolean {
+  const [kind, verb] = name.split('.');
+  return (
+    kind !== 'node' && (verb === 'create' || verb === 'update' || verb === 'rollback' || verb === 'remove')
+  );
 }
 
 type ParameterType = 'string' | 'number' | 'boolean' | 'null' | 'object';

@@ -20,6 +20,8 @@ export interface NodeApiContext extends ApiContext {
   removeMember(raftId: number, signal: AbortSignal): Promise<void>;
   /** Member ids being removed: nobody brings them back meanwhile. */
   readonly leaving: Set<number>;
+  /** Runs one change after another: what it checks in the state still holds when it is made. */
+  exclusively<T>(run: () => Promise<T>): Promise<T>;
 }
 
 export function nodeView(node: ClusterNode, status: RaftStatus): NodeView {

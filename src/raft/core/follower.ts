@@ -73,6 +73,9 @@ function onVote(core: Core, received: Message): void {
   // An answer to the other kind of vote is a leftover.
   const expected = core.role === 'pre-candidate' ? 'pre-vote-response' : 'vote-response';
   if (received.type !== expected) return;
+  // A refusal may tell of commits that this log holds already. Among them may be the removal of the very
+  // member that refuses: without it this candidate would need its vote forever.
+  if (received.reject) core.log.maybeCommit(received.commit, received.logTerm);
   const result = poll(core, received.from, !received.reject);
   if (result === 'won') {
     if (core.role === 'pre-candidate') {

@@ -18,7 +18,7 @@ import { type ConfigChange, restoreConfig } from './membership.ts';
 import { newReadQueue } from './read-index.ts';
 import { applyConfigChange, configChangeRefusal } from './reconfigure.ts';
 import type { LogReader } from './stable-log.ts';
-import { abortTransfer, becomeFollower, type Core, type Note } from './state.ts';
+import { abortTransfer, becomeFollower, committedInCurrentTerm, type Core, type Note } from './state.ts';
 import { step, tick } from './step.ts';
 import { configState, newTracker } from './tracker.ts';
 import {
@@ -183,8 +183,12 @@ export class RaftCore {
     );
   }
 
-  /** Why a configuration change may not be proposed now, or null. */
+  /**
+   * Why a configuration change should not be proposed now, or null. Stricter than what the core itself drops:
+   * a change must also wait for the leader's first commit (the single-server bug of 2015).
+   */
   configChangeRefusal(change: ConfigChange): string | null {
+    if (!committedInCurrentTerm(this.#core)) return 'nothing of this term is committed yet';
     return configChangeRefusal(this.#core, change);
   }
 

@@ -4,20 +4,19 @@
 import { assert } from '../../base/assert.ts';
 import { addRead, type PendingRead } from './read-index.ts';
 import { broadcastHeartbeat } from './replication.ts';
-import { type Core, send } from './state.ts';
+import { committedInCurrentTerm, type Core, send } from './state.ts';
 import { isSingleton } from './tracker.ts';
 import { type Message, message, NOBODY } from './types.ts';
 
 /** Reads a leader keeps waiting for its first commit; more are dropped, and their senders ask again. */
 const POSTPONED_READS_MAX = 1024;
 
-function committedInCurrentTerm(core: Core): boolean {
-  return core.log.term(core.log.committed) === core.term;
-}
-
 /** Takes a batch of reads, from this node's driver or a follower. */
 export function requestRead(core: Core, request: Message): void {
-  if (isSingleton(core.tracker.membership) && committedInCurrentTerm(core)) {
+  const { membership } = core.tracker;
+  // A leader that was removed still leads for a moment, but not alone.
+  const isAlone = isSingleton(membership) && membership.incoming.has(core.config.id);
+  if (isAlone && committedInCurrentTerm(core)) {
     answer(core, request, core.log.committed);
   } else if (!committedInCurrentTerm(core)) {
     // An older commit index may miss what the last leader acknowledged.

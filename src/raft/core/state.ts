@@ -143,6 +143,11 @@ export function promotable(core: Core): boolean {
   return own !== undefined && !own.isLearner && !core.log.hasPendingSnapshot();
 }
 
+/** Whether the newest committed entry is of the current term: only then a leader knows all that is committed. */
+export function committedInCurrentTerm(core: Core): boolean {
+  return core.log.term(core.log.committed) === core.term;
+}
+
 /** Gives up handing over leadership. */
 export function abortTransfer(core: Core): void {
   if (core.transferee !== NOBODY) core.notes.push({ kind: 'transfer-aborted', to: core.transferee });

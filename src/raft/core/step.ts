@@ -118,7 +118,10 @@ function onVoteRequest(core: Core, received: Message): void {
       core.vote = received.from;
     }
   } else {
-    send(core, message(type, received.from, { term: core.term, reject: true }));
+    const { committed } = core.log;
+    const commit = core.config.shareCommitOnRefusal ? committed : 0;
+    const logTerm = commit === 0 ? 0 : (core.log.term(committed) ?? 0);
+    send(core, message(type, received.from, { term: core.term, reject: true, commit, logTerm }));
   }
 }
 

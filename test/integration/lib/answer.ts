@@ -14,5 +14,7 @@ const server = createServer((request, response) => {
 });
 process.on('SIGTERM', () => process.exit(0));
 server.listen(port, () => {
-  process.stdout.write(`slot ${process.env['SWARMD_SLOT']} answers, version ${process.env['VERSION'] ?? '1'}\n`);
+  process.stdout.write(
+    `slot ${process.env['SWARMD_SLOT']} answers, version ${process.env['VERSION'] ?? '1'}\n`,
+  );
 });

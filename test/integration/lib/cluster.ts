@@ -45,9 +45,9 @@ export class LocalCluster {
     process.on('exit', this.#atExit);
   }
 
-  /** A daemon that is not started yet. */
-  daemon(name: string): Daemon {
-    const daemon = new Daemon(this.place, name);
+  /** A daemon that is not started yet; `env` is added to its environment. */
+  daemon(name: string, env: Readonly<Record<string, string>> = {}): Daemon {
+    const daemon = new Daemon(this.place, name, { env });
     this.#daemons.push(daemon);
     return daemon;
   }

@@ -158,32 +158,28 @@ const arbitraryAction: fc.Arbitrary<Action> = fc.oneof(
     .map(
       ({ id, name, gone }): Action => create(aService(id, { spec: aServiceSpec(name), pendingDelete: gone })),
     ),
-  fc
-    .record({ id: fc.constantFrom('s1', 's2'), name: fc.constantFrom('x', 'y'), expect: fc.nat(6) })
-    .map(
-      ({ id, name, expect }): Action => ({
-        kind: 'update',
-        table: 'service',
-        object: aService(id, { spec: aServiceSpec(name) }),
-        expect,
-      }),
-    ),
+  fc.record({ id: fc.constantFrom('s1', 's2'), name: fc.constantFrom('x', 'y'), expect: fc.nat(6) }).map(
+    ({ id, name, expect }): Action => ({
+      kind: 'update',
+      table: 'service',
+      object: aService(id, { spec: aServiceSpec(name) }),
+      expect,
+    }),
+  ),
   fc
     .record({
       table: fc.constantFrom('task' as const, 'service' as const),
       id: fc.constantFrom('a', 'b', 's1'),
     })
     .map(({ table, id }): Action => ({ kind: 'delete', table, id, expect: null })),
-  fc
-    .record({ id: fc.constantFrom('a', 'b'), node: fc.constantFrom('n1', 'n2') })
-    .map(
-      ({ id, node }): Action => ({
-        kind: 'patch-task',
-        id: id as TaskId,
-        patch: { nodeId: node as NodeId },
-        expect: null,
-      }),
-    ),
+  fc.record({ id: fc.constantFrom('a', 'b'), node: fc.constantFrom('n1', 'n2') }).map(
+    ({ id, node }): Action => ({
+      kind: 'patch-task',
+      id: id as TaskId,
+      patch: { nodeId: node as NodeId },
+      expect: null,
+    }),
+  ),
   fc
     .record({
       id: fc.constantFrom('a', 'b'),

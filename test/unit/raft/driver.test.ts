@@ -305,6 +305,40 @@ describe('three members', () => {
     assert.deepEqual(cluster.violations, []);
   });
 
+  test('a change of the group takes effect only when a crash cannot undo it', async () => {
+    const cluster = await formed([1, 2]);
+    const leader = leaderOf(cluster);
+    const other = 3 - leader;
+    await cluster.whilePumping(cluster.nodeOf(leader).removeMember(other, forever));
+    // Alone now, and known to be: after a crash it must not ask the removed member, whose log may be longer.
+    cluster.crash(leader);
+    cluster.crash(other);
+    await cluster.start(leader, 'restart');
+    await cluster.until(() => cluster.leader() === leader, 'it leads alone', 1000);
+  });
+
+  test('a leader removed from a pair leaves the other one able to lead, whatever was lost', async () => {
+    const cluster = await formed([1, 2]);
+    const removed = leaderOf(cluster);
+    const last = 3 - removed;
+    // The other one holds the change, but never hears that it is committed, nor is it handed leadership.
+    let isCut = false;
+    cluster.passes = (from, to) => !isCut || from !== removed || to !== last;
+    const removal = cluster.nodeOf(removed).removeMember(removed, forever);
+    const logOf = (id: number): number => cluster.get(id).disk.entries.length;
+    const before = logOf(last);
+    await cluster.until(() => logOf(last) > before, 'the change is on its disk');
+    isCut = true;
+    await cluster.whilePumping(removal);
+    cluster.crash(removed);
+    cluster.crash(last);
+    isCut = false;
+    await cluster.start(removed, 'restart');
+    await cluster.start(last, 'restart');
+    await cluster.until(() => cluster.leader() === last, 'the last one leads');
+    assert.equal((await propose(cluster, last, 'x')).kind, 'committed');
+  });
+
   test('a member changes its address', async () => {
     const cluster = await formed([1, 2, 3]);
     const leader = leaderOf(cluster);

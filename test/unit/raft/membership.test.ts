@@ -12,7 +12,7 @@ import {
 import { jointCommitted, jointVote, majorityCommitted, majorityVote } from '../../../src/raft/core/quorum.ts';
 import { configState } from '../../../src/raft/core/tracker.ts';
 import { EMPTY_BYTES, EMPTY_CONFIG } from '../../../src/raft/core/types.ts';
-import { entry, group, type Network, voters } from '../../raft/network.ts';
+import { entry, from, group, type Network, voters } from '../../raft/network.ts';
 
 const addVoter = (id: number): ConfigChangeStep => ({ kind: 'add-voter', id });
 const addLearner = (id: number): ConfigChangeStep => ({ kind: 'add-learner', id });
@@ -68,13 +68,26 @@ describe('changes of the group', () => {
     network.passes = (sent) => sent.type !== 'append';
     network.elect(2);
     assert.equal(network.role(2), 'leader');
-    assert.notEqual(network.core(2).configChangeRefusal(single(addVoter(4))), undefined);
-    network.change(2, [addVoter(4)]);
+    const { core } = network.peer(2);
+    assert.equal(core.configChangeRefusal(single(addVoter(4))), 'nothing of this term is committed yet');
+    network.heal();
+    network.tick(2, 2);
+    assert.equal(core.configChangeRefusal(single(addVoter(4))), null);
+  });
+
+  test('a new leader with an inherited change makes no other before that is applied', () => {
+    const network = group(3);
+    network.passes = (sent) => sent.type !== 'append-response';
+    network.core(1).proposeConfigChange(single(addVoter(4)));
+    network.settle();
+    network.passes = (sent) => sent.type !== 'append';
+    for (const id of [2, 3]) network.core(id).forgetLeader();
+    network.elect(2);
+    assert.equal(network.role(2), 'leader');
+    network.change(2, [addVoter(5)]);
     network.heal();
     network.tick(2, 3);
-    network.tick(2, 3);
-    const configs = network.peer(2).applied.filter((each) => each.kind === 'config');
-    assert.ok(configs.length <= 1);
+    assert.deepEqual(votersOf(network, 2), [1, 2, 3, 4]);
   });
 
   test('a member with a committed change it did not apply does not campaign', () => {
@@ -101,6 +114,27 @@ describe('changes of the group', () => {
     network.propose(2, 'x');
     assert.deepEqual(network.texts(3), ['x']);
     assert.deepEqual(votersOf(network, 2), [2, 3]);
+  });
+
+  test('a removed member with a longer log refuses its vote, but says what is committed', () => {
+    const network = group(2);
+    network.isolate(2);
+    network.core(1).proposeConfigChange(single(remove(1)));
+    network.core(1).propose([new Uint8Array(1)]);
+    network.settle();
+    const { core } = network.peer(1);
+    // 2 gets the removal but not the entry after it, and never hears of the commit.
+    network.heal();
+    network.passes = (sent) => sent.type !== 'append' && sent.type !== 'heartbeat';
+    const all = network.peer(1).stable.entries(2, 4, 1e9);
+    const append = { term: 1, index: 1, logTerm: 1, commit: 1, entries: all.slice(0, 1) };
+    network.core(2).receive(from(1, 'append', 2, append));
+    network.settle();
+    assert.ok(core.state.log.committed >= 2);
+    network.core(2).forgetLeader();
+    for (let i = 0; i < 2; i++) network.elect(2);
+    assert.equal(network.role(2), 'leader');
+    assert.deepEqual(votersOf(network, 2), [2]);
   });
 
   test('two voters become one', () => {

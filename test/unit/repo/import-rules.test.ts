@@ -75,7 +75,7 @@ const refused: readonly (readonly [path: string, source: string])[] = [
   ['src/manager/orchestrator/global.ts', "import { x } from '../scheduler/filters.ts';"],
   ['src/manager/orchestrator/global.ts', "import { x } from '../../rpc/types.ts';"],
   ['src/manager/dispatcher/core.ts', "import { x } from './server.ts';"],
-  ['src/manager/api/services.ts', "import type { X } from '../../raft/types.ts';"],
+  ['src/manager/api/services.ts', "import type { X } from '../../raft/driver.ts';"],
   ['src/manager/control-loop.ts', "import { x } from './manager.ts';"],
   ['src/worker/agent.ts', "import { x } from '../manager/state/store.ts';"],
   ['src/worker/agent.ts', "import type { x } from '../raft/types.ts';"],

@@ -122,6 +122,20 @@ test('what a task leaves in its session goes when its command ends', async (t) =
   await runtime.remove(task.id, signal());
 });
 
+test('a program that a signal ends leaves no more output than its own', async (t) => {
+  const runtime = open(await folderFor(t));
+  t.after(() => runtime.close());
+  const task = makeTask({ container: { command: ['sh', '-c', 'echo own; kill -9 $$'] } });
+  await runtime.create(task, plainSetup, signal());
+  await runtime.start(task.id, signal());
+  const lines: string[] = [];
+  const request = { taskId: task.id, follow: true, tail: null, sinceMs: null };
+  for await (const record of runtime.logs(request, signal())) lines.push(record.line);
+  assert.deepEqual(lines, ['own']);
+  assert.equal((await runtime.inspect(task.id, signal()))?.container.exitCode, 137);
+  await runtime.remove(task.id, signal());
+});
+
 test('output is bounded: the file is cut, and the last lines stay', async (t) => {
   const dataDir = await folderFor(t);
   const runtime = open(dataDir, 20_000);
