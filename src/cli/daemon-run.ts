@@ -31,6 +31,9 @@ export async function runDaemon(
   const api = outside.connect(`unix://${node.socketPath}`);
   try {
     await announce(api, node);
+  } catch (error) {
+    await node.stop();
+    throw error;
   } finally {
     api.close();
   }

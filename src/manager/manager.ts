@@ -16,7 +16,7 @@ import type { NodeId } from '../model/ids.ts';
 import type { JoinRequest } from '../model/wire.ts';
 import { RaftNode } from '../raft/driver.ts';
 import { LevelStorage } from '../raft/level-storage.ts';
-import type { RaftMember, RaftStatus } from '../raft/types.ts';
+import type { RaftMember, RaftNodeDependencies, RaftNodeOptions, RaftStatus } from '../raft/types.ts';
 import type { ConnectionPool } from '../rpc/connection-pool.ts';
 import type { PeerIdentity, RpcConnection, RpcContext, RpcHandlers, RpcStream } from '../rpc/types.ts';
 import { isLeaderMethod, runMethod } from './api/methods.ts';
@@ -42,13 +42,21 @@ export interface ManagerOptions {
     | { readonly kind: 'resume' };
 }
 
+/** Opens this manager's member of the consensus group; owns what it is stored on. */
+export type OpenRaft = (
+  options: Omit<RaftNodeOptions, 'storage'>,
+  dependencies: RaftNodeDependencies,
+) => Promise<RaftNode>;
+
 export interface ManagerDependencies {
-  readonly pool: ConnectionPool;
+  readonly pool: Pick<ConnectionPool, 'get' | 'notify'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
   /** The log cannot be written any more: the daemon must end. */
   onFatal(error: Error): void;
+  /** On LevelDB in the data folder unless a simulator gives its own. */
+  readonly openRaft?: OpenRaft;
 }
 
 /** Notification method of consensus messages. */
@@ -97,14 +105,8 @@ export class Manager {
 
   async #open(): Promise<void> {
     const { clock } = this.#dependencies;
-    const { start, dataDir } = this.#options;
-    const storage = await LevelStorage.open(join(dataDir, 'raft'));
-    try {
-      this.#raft = await this.#openRaft(storage);
-    } catch (error) {
-      await storage.close();
-      throw error;
-    }
+    const { start } = this.#options;
+    this.#raft = await this.#openRaft();
     this.#proposer = logProposer(this.#raft, clock);
     try {
       if (start.kind === 'init') await this.#bootstrap(start.actions);
@@ -116,12 +118,12 @@ export class Manager {
     this.#onStatus();
   }
 
-  async #openRaft(storage: LevelStorage): Promise<RaftNode> {
+  async #openRaft(): Promise<RaftNode> {
     const { clock, random, log, pool, onFatal } = this.#dependencies;
-    const { self, start } = this.#options;
-    return await RaftNode.open(
+    const { self, start, dataDir } = this.#options;
+    const open = this.#dependencies.openRaft ?? ((options, ports) => openOnDisk(dataDir, options, ports));
+    return await open(
       {
-        storage,
         memberId: self.id,
         ...(start.kind === 'init' ? { bootstrap: self } : {}),
         join: start.kind === 'join',

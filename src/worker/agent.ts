@@ -44,6 +44,8 @@ export interface AgentDependencies {
   /** Called after each change of networks, services or endpoints; kept as it was while disconnected. */
   onRouting(state: RoutingState): void;
   onManagers(peers: readonly ManagerPeer[]): void;
+  /** Where records are kept: in the data folder, unless a simulator gives its own. */
+  readonly store?: WorkerStore;
 }
 
 /** The description is compared with the one the manager has this often. */
@@ -80,7 +82,7 @@ export class Agent {
   constructor(options: AgentOptions, dependencies: AgentDependencies) {
     this.#options = options;
     this.#dependencies = dependencies;
-    this.#store = new WorkerStore(options.dataDir, dependencies.log);
+    this.#store = dependencies.store ?? new WorkerStore(options.dataDir, dependencies.log);
     this.#operations = new OperationRunner({
       runtimes: dependencies.runtimes,
       networks: dependencies.networks,

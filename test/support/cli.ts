@@ -24,6 +24,8 @@ export class TestCli {
     throw new Error('no daemon in this test');
   };
   readonly takenPorts = new Set<number>();
+  /** Sees what is printed on stdout as it is. */
+  onOutput: (text: string) => void = () => {};
   readonly interrupt = new AbortController();
 
   /** Runs `swarmd ...args`. Time passes by itself: every timer fires at once. */
@@ -32,7 +34,12 @@ export class TestCli {
     let stderr = '';
     const outside: Outside = {
       terminal: {
-        stdout: { write: (text) => (stdout += text) },
+        stdout: {
+          write: (text) => {
+            stdout += text;
+            this.onOutput(text);
+          },
+        },
         stderr: { write: (text) => (stderr += text) },
         isTty: this.isTty,
         columns: 100,

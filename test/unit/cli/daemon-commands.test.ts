@@ -121,10 +121,21 @@ describe('init, join and daemon', () => {
 
   it('stop the daemon in order at Ctrl-C, tasks left running', async () => {
     const { cli, started } = withDaemon(false);
+    cli.onOutput = (text) => {
+      if (text.includes('swarmd runs')) cli.interrupt.abort(new SwarmdError('CANCELLED', 'interrupted'));
+    };
     const running = cli.run('daemon');
-    setImmediate(() => cli.interrupt.abort(new SwarmdError('CANCELLED', 'interrupted')));
     assert.equal((await running).exitCode, 0);
     assert.deepEqual(started[0]?.stops, [{}]);
+  });
+
+  it('stop the daemon when what follows its start fails', async () => {
+    const { cli, started } = withDaemon(false);
+    cli.api.failures.set('cluster.tokens', new SwarmdError('INTERNAL', 'broken'));
+    const { exitCode, stderr } = await cli.run('init');
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /^Error: broken/);
+    assert.equal(started[0]?.stops.length, 1);
   });
 });
 
@@ -239,10 +250,8 @@ describe('quickstart', () => {
 
   it('keeps running until Ctrl-C', async (t) => {
     const { cli, started } = prepared(t);
-    const stopWhenReady = cli.api.settle;
-    cli.api.settle = (service) => {
-      stopWhenReady(service);
-      setTimeout(() => cli.interrupt.abort(new SwarmdError('CANCELLED', 'interrupted')), 200);
+    cli.onOutput = (text) => {
+      if (text.includes('Stop with Ctrl-C')) cli.interrupt.abort(new SwarmdError('CANCELLED', 'interrupted'));
     };
     const { exitCode, stdout } = await cli.run('quickstart');
     assert.equal(exitCode, 0);

@@ -229,8 +229,10 @@ describe('service update, rollback, scale and rm', () => {
     const cli = await withWeb();
     const { version } = cli.api.service('web').meta;
     await cli.run('service', 'update', '-d', '--force', 'web');
-    const sent = cli.api.calls.find(({ method }) => method === 'service.update');
-    assert.equal((sent?.params as { version: number }).version, version);
+    const sent = cli.api.calls.filter(({ method }) => method === 'service.update')[0]?.params as {
+      version: number;
+    };
+    assert.equal(sent.version, version);
     cli.api.failures.set('service.update', new SwarmdError('CONFLICT', 'update out of sequence'));
     const { exitCode, stderr } = await cli.run('service', 'update', '-d', '--force', 'web');
     assert.equal(exitCode, 1);

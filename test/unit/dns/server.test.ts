@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
@@ -256,11 +256,10 @@ test('what is not a plain question is refused with the right code', async (t) =>
   assert.equal(parse(await udpExchange(port, chaos)).rcode, 5);
 });
 
-/** An upstream resolver on UDP and TCP that answers with the given bytes after the header. */
+/** An upstream resolver on UDP and TCP that answers every question with one address. */
 async function startUpstream(
   t: TestContext,
-  port = 0,
-): Promise<{ port: number; seen: string[]; udp: UdpSocket }> {
+): Promise<{ readonly port: number; readonly seen: readonly string[] }> {
   const seen: string[] = [];
   const reply = (message: Buffer): Buffer => {
     const answer = Buffer.from(message);
@@ -270,7 +269,9 @@ async function startUpstream(
     const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 9]);
     return Buffer.concat([answer, record]);
   };
+  const port = await freePort();
   const udp = createSocket('udp4');
+  t.after(() => udp.close());
   udp.bind(port, '127.0.0.1');
   await once(udp, 'listening');
   udp.on('message', (message, from) => {
@@ -288,13 +289,10 @@ async function startUpstream(
       socket.end(Buffer.concat([Buffer.from([answer.length >> 8, answer.length & 255]), answer]));
     }),
   );
-  tcp.listen({ port: udp.address().port, host: '127.0.0.1' });
+  t.after(() => tcp.close());
+  tcp.listen({ port, host: '127.0.0.1' });
   await once(tcp, 'listening');
-  t.after(() => {
-    udp.close();
-    tcp.close();
-  });
-  return { port: udp.address().port, seen, udp };
+  return { port, seen };
 }
 
 test('other names go to the resolvers of the machine, over the protocol they came by', async (t) => {
@@ -310,9 +308,9 @@ test('other names go to the resolvers of the machine, over the protocol they cam
 
 test('a silent resolver is passed over; none left is SERVFAIL', async (t) => {
   const silent = createSocket('udp4');
+  t.after(() => silent.close());
   silent.bind(0, '127.0.0.1');
   await once(silent, 'listening');
-  t.after(() => silent.close());
   const upstream = await startUpstream(t);
   const dead = { host: '127.0.0.1', port: silent.address().port };
   const forwarder = { timeoutMs: 500 };
@@ -327,9 +325,9 @@ test('a silent resolver is passed over; none left is SERVFAIL', async (t) => {
 
 test('questions being forwarded are bounded', async (t) => {
   const silent = createSocket('udp4');
+  t.after(() => silent.close());
   silent.bind(0, '127.0.0.1');
   await once(silent, 'listening');
-  t.after(() => silent.close());
   const { port, server } = await startServer(t, {
     upstreams: [{ host: '127.0.0.1', port: silent.address().port }],
     forwarder: { timeoutMs: 60_000, inFlightMax: 2 },
