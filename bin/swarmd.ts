@@ -9,14 +9,12 @@ const major = Number(process.versions.node.split('.')[0]);
 
 /** Keeps compiled code between runs: commands then start in a third of the time. Without a folder, nothing is kept. */
 function keepCompiledCode() {
-  const { enableCompileCache, flushCompileCache } = require('node:module');
+  const { enableCompileCache } = require('node:module');
   const { join } = require('node:path');
   try {
     // The user's own folder by the user database: a shared one, or another user's $HOME, could bring others' code.
     const cache = process.env.XDG_CACHE_HOME || join(require('node:os').userInfo().homedir, '.cache');
     enableCompileCache(join(cache, 'swarmd'));
-    // A daemon may run for months and end by a crash.
-    setTimeout(flushCompileCache, 10_000).unref();
   } catch {
     // A user without an entry in the database has no folder.
   }

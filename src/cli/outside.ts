@@ -69,7 +69,7 @@ function realTerminal(): Terminal {
     stdout: process.stdout,
     stderr: process.stderr,
     isTty,
-    columns: process.stdout.columns ?? 110,
+    columns: process.stdout.columns || 110,
     color: isTty && (noColor === undefined || noColor === '') && process.env['TERM'] !== 'dumb',
   };
 }

@@ -24,7 +24,7 @@ import type { Proposer } from './state/actions.ts';
 import type { StoreStateMachine } from './state-machine.ts';
 
 /** Every planner, in the order of a turn: what exists, what should, where it goes, what it is given there. */
-const planners: readonly NamedPlanner[] = [
+export const planners: readonly NamedPlanner[] = [
   { name: 'reaper', plan: planReaping },
   { name: 'enforcer', plan: planEnforcement },
   { name: 'replicated', plan: planReplicated },

@@ -387,6 +387,16 @@ export class Manager {
   }
 }
 
+async function openOnDisk(dataDir: string, ...[options, ports]: Parameters<OpenRaft>): Promise<RaftNode> {
+  const storage = await LevelStorage.open(join(dataDir, 'raft'));
+  try {
+    return await RaftNode.open({ ...options, storage }, ports);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
 function requireManager(context: RpcContext): void {
   if (context.connection.peer?.role === 'manager') return;
   throw new SwarmdError('PERMISSION_DENIED', 'only managers may do this');

@@ -101,6 +101,8 @@ export class WorkerSide {
         commands: systemCommands(),
         clock,
         logger: log.child({ part: 'network' }),
+        // A new gateway address is one more to answer on.
+        onChange: () => this.#dns.retry(),
       },
     );
     this.#dns = new DnsServer(

@@ -72,8 +72,14 @@ export class RaftNode {
    * (another member's storage, or an empty one with neither `bootstrap` nor `join`), or a storage error.
    */
   static async open(options: RaftNodeOptions, deps: RaftNodeDependencies): Promise<RaftNode> {
-    const started = await prepareStorage(options, deps.stateMachine);
-    const node = new RaftNode(resolveOptions(options), deps, started);
+    let node: RaftNode;
+    try {
+      const started = await prepareStorage(options, deps.stateMachine);
+      node = new RaftNode(resolveOptions(options), deps, started);
+    } catch (error) {
+      await options.storage.close();
+      throw error;
+    }
     node.#armTick();
     node.#wake();
     return node;

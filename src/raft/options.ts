@@ -7,23 +7,35 @@ import type { RaftNodeOptions } from './types.ts';
 /** Every option but those that only matter to an empty storage. */
 export type ResolvedOptions = Required<Omit<RaftNodeOptions, 'bootstrap' | 'join'>>;
 
-/** Entries applied in one turn: more would keep heartbeats waiting. */
-const APPLY_BYTES_A_TURN = 1024 * 1024;
 const MEBIBYTE = 1024 * 1024;
+
+/** Defaults of a member's options. */
+export const raftLimits = {
+  tickMs: 100,
+  electionTicks: 10,
+  snapshotEntries: 10_000,
+  snapshotBytes: 64 * MEBIBYTE,
+  snapshotKeepEntries: 5_000,
+  maxEntryBytes: 1.5 * MEBIBYTE,
+  maxUncommittedBytes: 64 * MEBIBYTE,
+  promotionLagEntries: 1_000,
+  /** Entries applied in one turn: more would keep heartbeats waiting. */
+  maxApplyBytes: MEBIBYTE,
+} as const;
 
 /** Fills in the defaults. */
 export function resolveOptions(options: RaftNodeOptions): ResolvedOptions {
   return {
     storage: options.storage,
     memberId: options.memberId,
-    tickMs: options.tickMs ?? 100,
-    electionTicks: options.electionTicks ?? 10,
-    snapshotEntries: options.snapshotEntries ?? 10_000,
-    snapshotBytes: options.snapshotBytes ?? 64 * MEBIBYTE,
-    snapshotKeepEntries: options.snapshotKeepEntries ?? 5_000,
-    maxEntryBytes: options.maxEntryBytes ?? 1.5 * MEBIBYTE,
-    maxUncommittedBytes: options.maxUncommittedBytes ?? coreDefaults.maxUncommittedBytes,
-    promotionLagEntries: options.promotionLagEntries ?? 1_000,
+    tickMs: options.tickMs ?? raftLimits.tickMs,
+    electionTicks: options.electionTicks ?? raftLimits.electionTicks,
+    snapshotEntries: options.snapshotEntries ?? raftLimits.snapshotEntries,
+    snapshotBytes: options.snapshotBytes ?? raftLimits.snapshotBytes,
+    snapshotKeepEntries: options.snapshotKeepEntries ?? raftLimits.snapshotKeepEntries,
+    maxEntryBytes: options.maxEntryBytes ?? raftLimits.maxEntryBytes,
+    maxUncommittedBytes: options.maxUncommittedBytes ?? raftLimits.maxUncommittedBytes,
+    promotionLagEntries: options.promotionLagEntries ?? raftLimits.promotionLagEntries,
   };
 }
 
@@ -37,6 +49,6 @@ export function coreConfig(options: ResolvedOptions, applied: number): CoreConfi
     // A removed leader hands over first; see the driver.
     stepDownOnRemoval: false,
     maxUncommittedBytes: options.maxUncommittedBytes,
-    maxApplyingBytes: APPLY_BYTES_A_TURN,
+    maxApplyingBytes: raftLimits.maxApplyBytes,
   };
 }

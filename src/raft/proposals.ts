@@ -17,11 +17,13 @@ interface Proposal {
 }
 
 const GAVE_UP = 'the caller gave up';
-/** Queued proposals; more are refused as busy. */
-const QUEUE_MAX = 16_384;
-const QUEUE_BYTES_MAX = 64 * 1024 * 1024;
-/** Payload bytes handed to the core at once, all or none. */
-const BATCH_BYTES_MAX = 1024 * 1024;
+/** Bounds of the proposal queue: beyond them proposals are refused as busy. */
+export const proposalLimits = {
+  queueEntries: 16_384,
+  queueBytes: 64 * 1024 * 1024,
+  /** Payload bytes handed to the core at once, all or none. */
+  batchBytes: 1024 * 1024,
+} as const;
 
 /** The proposals of one node. */
 export class Proposals {
@@ -38,7 +40,10 @@ export class Proposals {
 
   /** Queues a proposal; a full queue refuses it as busy. */
   enqueue(data: Uint8Array, signal: AbortSignal, leaderId: number | null): Promise<ProposeOutcome> {
-    if (this.#queue.length >= QUEUE_MAX || this.#queuedBytes + data.length > QUEUE_BYTES_MAX) {
+    if (
+      this.#queue.length >= proposalLimits.queueEntries ||
+      this.#queuedBytes + data.length > proposalLimits.queueBytes
+    ) {
       return Promise.resolve({ kind: 'refused', reason: 'busy', leaderId });
     }
     if (signal.aborted) return Promise.resolve({ kind: 'unknown', reason: GAVE_UP });
@@ -125,7 +130,7 @@ function batchEnd(queue: readonly Proposal[], start: number): number {
   let end = start;
   while (end < queue.length) {
     bytes += (queue[end] as Proposal).data.length;
-    if (bytes > BATCH_BYTES_MAX && end > start) break;
+    if (bytes > proposalLimits.batchBytes && end > start) break;
     end++;
   }
   return end;

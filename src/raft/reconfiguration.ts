@@ -36,7 +36,7 @@ function assertLeader(control: GroupControl): void {
   });
 }
 
-/** Adds `member`, or promotes it, or changes its address, until it is as given. */
+/** Adds `member`, or promotes it, or changes its address, until it is as given. A voter is never demoted. */
 export async function addMember(
   control: GroupControl,
   member: RaftMember,

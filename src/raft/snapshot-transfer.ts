@@ -9,10 +9,15 @@ import { encodeAck, encodeChunk, type SnapshotAck, type SnapshotChunk } from './
 import type { Message } from './core/types.ts';
 import { chunkCount, type RaftStorage, SNAPSHOT_CHUNK_BYTES } from './storage.ts';
 
-/** Chunks on the wire without an answer. */
-const WINDOW = 4;
-/** A state larger than this is refused by its receiver. */
-const STATE_BYTES_MAX = 4 * 1024 * 1024 * 1024;
+/** Bounds of a snapshot's transfer. */
+export const snapshotTransferLimits = {
+  /** Chunks on the wire without an answer. */
+  windowChunks: 4,
+  /** A state larger than this is refused by its receiver. */
+  stateBytes: 1024 * 1024 * 1024,
+  /** Election timeouts without an answer before a transfer fails. */
+  quietRounds: 10,
+} as const;
 
 interface Sending {
   readonly message: Message;
@@ -85,7 +90,7 @@ export class SnapshotSender {
       sending.quietTicks = 0;
       sending.quietRounds++;
       sending.next = sending.acked;
-      if (sending.quietRounds >= 10) this.#finish(sending, 'failed');
+      if (sending.quietRounds >= snapshotTransferLimits.quietRounds) this.#finish(sending, 'failed');
       else void this.#pump(sending);
     }
   }
@@ -122,7 +127,7 @@ export class SnapshotSender {
       sending.bytes = size.bytes;
     }
     const { message, chunks, bytes } = sending;
-    while (sending.next < chunks && sending.next < sending.acked + WINDOW) {
+    while (sending.next < chunks && sending.next < sending.acked + snapshotTransferLimits.windowChunks) {
       const chunk = sending.next++;
       const payload = await this.#storage.readSnapshotChunk(index, term, chunk);
       if (this.#sending.get(to) !== sending) return;
@@ -161,7 +166,8 @@ export class SnapshotReceiver {
   onChunk(received: SnapshotChunk, wanted: boolean): Uint8Array | null {
     const { message, chunk, chunks, bytes, payload } = received;
     const { snapshot } = message;
-    if (snapshot === null || bytes > STATE_BYTES_MAX || chunks !== chunkCount(bytes)) return null;
+    if (snapshot === null || bytes > snapshotTransferLimits.stateBytes || chunks !== chunkCount(bytes))
+      return null;
     if (!wanted) {
       this.#ack(message.from, snapshot.index, snapshot.term, chunks);
       return null;

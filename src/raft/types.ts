@@ -59,7 +59,7 @@ export interface RaftStatus {
 
 /** How to run one member. Only `storage`, `memberId` and one of `bootstrap` and `join` must be given. */
 export interface RaftNodeOptions {
-  /** Opened by the caller; closed by `stop`. */
+  /** Opened by the caller; closed by `stop`, and when opening the node fails. */
   readonly storage: RaftStorage;
   readonly memberId: number;
   /** On an empty storage: begin a new group with this member, itself, as the only voter. */

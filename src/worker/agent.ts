@@ -61,6 +61,8 @@ export const REPORT_UPDATES_MAX = 500;
 export const ROUTING_WRITE_INTERVAL_MS = 1_000;
 /** Time `stop` gives operations that should not be cut short. */
 export const STOP_OPERATIONS_MS = 10_000;
+/** Time a leaving worker gives its manager to take the last reports. */
+export const LAST_REPORT_MS = 3_000;
 
 /** One node's worker. */
 export class Agent {
@@ -78,6 +80,7 @@ export class Agent {
   #wakeTimer: Timer | null = null;
   #routingTimer: Timer | null = null;
   #emptied: (() => void) | null = null;
+  #reported: (() => void) | null = null;
 
   constructor(options: AgentOptions, dependencies: AgentDependencies) {
     this.#options = options;
@@ -175,9 +178,20 @@ export class Agent {
       });
     }
     const left = [...this.#state.tasks.keys()];
+    await this.#reportLast();
     await this.stop();
     await this.#store.clear();
     return left;
+  }
+
+  /** Waits until the manager has taken the last reports, when there is one. */
+  async #reportLast(): Promise<void> {
+    if (this.#outbox.size === 0 || !this.connected) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#reported = resolve;
+    const timer = this.#dependencies.clock.setTimer(LAST_REPORT_MS, resolve);
+    await promise;
+    timer.cancel();
   }
 
   /** Log lines of a task of this node. NOT_FOUND when nothing is held for it. */
@@ -211,6 +225,7 @@ export class Agent {
         nextReport: () => nextReport(this.#outbox, REPORT_UPDATES_MAX),
         onAcknowledged: (updates) => {
           this.#outbox = acknowledge(this.#outbox, updates);
+          if (this.#outbox.size === 0) this.#reported?.();
         },
       },
       addresses,
@@ -290,7 +305,8 @@ export class Agent {
         return;
       case 'forget':
         this.#store.removeTask(effect.taskId);
-        this.#outbox = forget(this.#outbox, effect.taskId);
+        // A node that leaves still tells its manager what became of its tasks.
+        if (!this.#state.leaving) this.#outbox = forget(this.#outbox, effect.taskId);
         return;
       case 'report':
         this.#outbox = post(this.#outbox, effect.taskId, effect.status);

@@ -73,7 +73,7 @@ async function quickstart(outside: Outside, command: SwarmdCommand): Promise<num
 }
 
 function optionsOf(outside: Outside, dataDir: string, logLevel: NodeOptions['logLevel']): NodeOptions {
-  const engineHost = engineHostFrom(undefined, outside);
+  const engineHost = engineThatIsThere(outside);
   return {
     dataDir,
     listen: { host: '127.0.0.1', port: 0 },
@@ -88,6 +88,13 @@ function optionsOf(outside: Outside, dataDir: string, logLevel: NodeOptions['log
     logLevel,
     logFormat: 'text',
   };
+}
+
+/** The sample runs without an engine, so one that is not installed is not worth a warning. */
+function engineThatIsThere(outside: Outside): string | null {
+  const host = engineHostFrom(undefined, outside);
+  const socket = host?.startsWith('unix://') === true ? host.slice('unix://'.length) : null;
+  return socket !== null && !existsSync(socket) ? null : host;
 }
 
 async function deployAndShow(
@@ -115,7 +122,9 @@ async function deployAndShow(
     if (outcome.kind !== 'converged')
       return reportOutcome(outside, outcome, true, `swarmd stack ps ${STACK}`);
   }
-  const port = services.flatMap((service) => service.endpoint.ports)[0]?.publishedPort;
+  // Read again: a new service is given its ports a moment after it was made.
+  const ready = await api.call('service.list', { stack: STACK }, { signal });
+  const port = ready.flatMap((service) => service.endpoint.ports)[0]?.publishedPort;
   if (port !== undefined) await untilOpen(outside, port);
   const shownDir = relative(outside.cwd, dataDir);
   printNext(outside, port, node, shownDir === '' || shownDir.startsWith('..') ? dataDir : shownDir);

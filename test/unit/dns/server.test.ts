@@ -405,7 +405,7 @@ test('each gateway answers for its own network; listeners come and go with the n
 
 test('an address that does not exist yet, or is taken, is tried again', async (t) => {
   const gatewayPort = await freePort();
-  const occupant = createSocket('udp4');
+  const occupant = createSocket('udp4').unref();
   occupant.bind(gatewayPort, '127.13.0.1');
   await once(occupant, 'listening');
   const { server } = await startServer(t, { gateways: true, gatewayPort, retryMs: 20 });

@@ -328,7 +328,7 @@ test('tasks come and go under load without an error', async (t) => {
 test('a port that is taken is reported, retried, and harms no other', async (t) => {
   const backend = await startBackend(t, (socket) => socket.end('ok'));
   const [taken, free] = [await freePort(), await freePort()];
-  const occupant = createServer();
+  const occupant = createServer().unref();
   occupant.listen({ port: taken, host: '0.0.0.0' });
   await once(occupant, 'listening');
   const proxy = new IngressProxy(

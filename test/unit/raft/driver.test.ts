@@ -147,6 +147,7 @@ describe('a single member', () => {
     const cluster = new SimCluster(1);
     cluster.define(1);
     await assert.rejects(cluster.start(1, 'restart'), { code: 'FAILED_PRECONDITION' });
+    assert.equal(cluster.get(1).disk.locked, false, 'the storage was closed');
   });
 
   test('a storage is not taken for another member', async () => {
@@ -402,6 +403,25 @@ describe('three members', () => {
     const newcomer = cluster.define(2);
     await cluster.start(2, 'join');
     await cluster.whilePumping(cluster.nodeOf(1).addMember(newcomer.member, forever));
+    await cluster.until(() => sameState(cluster, [1, 2]), 'it caught up');
+    assert.deepEqual(cluster.violations, []);
+  });
+
+  test('a receiver that crashes in the middle of a snapshot starts over, and gets it', async () => {
+    const cluster = await formed([1], 6, { snapshotEntries: 20, snapshotKeepEntries: 2 });
+    const big = 'x'.repeat(100_000);
+    for (let i = 0; i < 60; i++) await propose(cluster, 1, `${i}${big}`);
+    let answers = 0;
+    cluster.passes = (from) => from !== 2 || ++answers < 14;
+    cluster.define(2);
+    await cluster.start(2, 'join');
+    const adding = cluster.nodeOf(1).addMember(cluster.get(2).member, forever);
+    await cluster.until(() => answers > 20, 'the transfer is under way');
+    assert.equal(cluster.nodeOf(2).status().appliedIndex, 0);
+    cluster.crash(2);
+    cluster.passes = () => true;
+    await cluster.start(2, 'restart');
+    await cluster.whilePumping(adding);
     await cluster.until(() => sameState(cluster, [1, 2]), 'it caught up');
     assert.deepEqual(cluster.violations, []);
   });

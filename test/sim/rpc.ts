@@ -1,0 +1,370 @@
+/**
+ * Connections between simulated nodes, as the RPC layer gives them to its callers: calls, streams, closing.
+ *
+ * Invariants: each direction of a connection keeps its order; a connection whose peer is gone or unreachable ends,
+ * at either end in its own time (half-open until then); what crosses it is encoded and decoded as on the wire.
+ */
+import { SwarmdError, toSwarmdError } from '../../src/base/errors.ts';
+import { decodeValue, encodeValue } from '../../src/rpc/message-pack.ts';
+import type {
+  PeerIdentity,
+  RpcCallOptions,
+  RpcConnection,
+  RpcContext,
+  RpcHandlers,
+  RpcStream,
+} from '../../src/rpc/types.ts';
+import type { Network } from './network.ts';
+import type { Process } from './virtual-time.ts';
+
+/** What a node shows to who connects. */
+export interface Served {
+  readonly identity: PeerIdentity;
+  readonly handlers: RpcHandlers;
+  /** Refuses peers that may not connect. */
+  admits(peer: PeerIdentity): boolean;
+}
+
+/** A connection that cannot deliver for this long is closed, milliseconds (the layer's own liveness check). */
+const STALL_MS = 5_000;
+const RETRY_MS = 100;
+/** Messages of a stream on their way before its writer waits. */
+const STREAM_WINDOW = 8;
+
+let connections = 0;
+
+function copied(value: unknown): unknown {
+  const decoded = decodeValue(encodeValue(value));
+  if (!decoded.ok) throw new Error(`a message does not survive its encoding: ${decoded.reason}`);
+  return decoded.value;
+}
+
+/** One end of a connection. */
+class End implements RpcConnection {
+  readonly id = ++connections;
+  readonly host: string;
+  readonly process: Process;
+  readonly peer: PeerIdentity;
+  readonly remoteAddress: string;
+  readonly closed: Promise<string>;
+  other!: End;
+  isOpen = true;
+  readonly #network: Network<Served>;
+  readonly #handlers: RpcHandlers;
+  readonly #onClose = new Set<(error: SwarmdError) => void>();
+  #resolveClosed: (reason: string) => void = () => {};
+  #lastArrivalMs = 0;
+
+  constructor(
+    network: Network<Served>,
+    own: { host: string; process: Process; handlers: RpcHandlers },
+    peer: { identity: PeerIdentity; address: string },
+  ) {
+    this.#network = network;
+    this.host = own.host;
+    this.process = own.process;
+    this.#handlers = own.handlers;
+    this.peer = peer.identity;
+    this.remoteAddress = peer.address;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  /** Carries something to the other end, in order. */
+  carry(label: string, deliver: () => void): void {
+    if (!this.isOpen || !this.process.alive) return;
+    const { time, faults, dice } = this.#network;
+    if (faults.reset > 0 && dice.chance(faults.reset)) {
+      this.breakDown();
+      return;
+    }
+    const arrivalMs = Math.max(
+      this.#lastArrivalMs + 0.001,
+      time.nowMs + this.#network.delayMs(this.host, this.other.host),
+    );
+    this.#lastArrivalMs = arrivalMs;
+    this.#attempt(`${label} ${this.host}>${this.other.host}`, arrivalMs, time.nowMs + STALL_MS, deliver);
+  }
+
+  #attempt(label: string, atMs: number, giveUpMs: number, deliver: () => void): void {
+    const { time } = this.#network;
+    time.after(atMs - time.nowMs, null, label, () => {
+      if (!this.isOpen) return;
+      const { other } = this;
+      if (!this.#network.passes(this.host, other.host)) {
+        if (time.nowMs > giveUpMs) this.breakDown();
+        // Whatever follows waits too: order is kept by time, and all of it is tried again at the same pace.
+        else this.#attempt(label, atMs + RETRY_MS, giveUpMs, deliver);
+        return;
+      }
+      if (!other.process.alive || !other.isOpen) {
+        this.close('the peer is gone');
+        return;
+      }
+      const wait = other.process.pausedUntilMs - time.nowMs;
+      if (wait > 0) time.after(wait, other.process, label, () => other.isOpen && deliver());
+      else deliver();
+    });
+  }
+
+  /** The path is broken: each end finds out in its own time. */
+  breakDown(): void {
+    const { time, dice } = this.#network;
+    for (const end of [this, this.other]) {
+      time.after(dice.below(STALL_MS), end.process, `connection lost ${end.host}`, () => end.close('connection lost'));
+    }
+  }
+
+  call(method: string, params: unknown, options: RpcCallOptions): Promise<unknown> {
+    const sent = copied(params);
+    const { time } = this.#network;
+    return new Promise((resolve, reject) => {
+      const remote = new AbortController();
+      const finish = (settle: () => void): void => {
+        timer?.cancel();
+        options.signal.removeEventListener('abort', onAbort);
+        this.#onClose.delete(fail);
+        settle();
+      };
+      const fail = (error: SwarmdError): void => finish(() => reject(error));
+      const giveUp = (error: SwarmdError): void => {
+        this.carry('cancel', () => remote.abort(error));
+        fail(error);
+      };
+      const onAbort = (): void => giveUp(new SwarmdError('CANCELLED', `${method} was cancelled`));
+      const timer =
+        options.timeoutMs === undefined
+          ? null
+          : time.after(options.timeoutMs, this.process, `timeout ${method}`, () =>
+              giveUp(new SwarmdError('TIMEOUT', `${method} was not answered in time`)),
+            );
+      if (!this.isOpen || options.signal.aborted) {
+        fail(new SwarmdError(this.isOpen ? 'CANCELLED' : 'UNAVAILABLE', `${method} was not sent`));
+        return;
+      }
+      options.signal.addEventListener('abort', onAbort, { once: true });
+      this.#onClose.add(fail);
+      const { other } = this;
+      this.carry(`call ${method}`, () => {
+        other.serveCall(method, sent, remote, (answer) => {
+          finish(() => ('error' in answer ? reject(answer.error) : resolve(answer.value)));
+        });
+      });
+    });
+  }
+
+  /** Serves a call that came in; `answer` runs at the caller's end. */
+  serveCall(
+    method: string,
+    params: unknown,
+    abort: AbortController,
+    answer: (outcome: { value: unknown } | { error: SwarmdError }) => void,
+  ): void {
+    const onClose = (error: SwarmdError): void => abort.abort(error);
+    this.#onClose.add(onClose);
+    const reply = (outcome: { value: unknown } | { error: SwarmdError }): void => {
+      this.#onClose.delete(onClose);
+      this.carry(`answer ${method}`, () => answer(outcome));
+    };
+    const handler = this.#handlers.calls[method];
+    if (handler === undefined) {
+      reply({ error: new SwarmdError('NOT_FOUND', `no method ${method}`) });
+      return;
+    }
+    new Promise((resolve) => resolve(handler(params, this.#context(abort)))).then(
+      (value) => reply({ value: copied(value) }),
+      (error: unknown) => reply({ error: rebuilt(error) }),
+    );
+  }
+
+  openStream(method: string, params: unknown, { signal }: { readonly signal: AbortSignal }): RpcStream {
+    const { other } = this;
+    const near = new StreamEnd(this);
+    const far = new StreamEnd(other);
+    near.other = far;
+    far.other = near;
+    const sent = copied(params);
+    this.#onClose.add((error) => near.fail(error));
+    if (!this.isOpen) near.fail(new SwarmdError('UNAVAILABLE', 'the connection is closed'));
+    signal.addEventListener('abort', () => near.destroy(new SwarmdError('CANCELLED', 'the caller gave up')), {
+      once: true,
+    });
+    this.carry(`open ${method}`, () => other.serveStream(method, sent, far));
+    return near;
+  }
+
+  serveStream(method: string, params: unknown, stream: StreamEnd): void {
+    const abort = new AbortController();
+    this.#onClose.add((error) => {
+      abort.abort(error);
+      stream.fail(error);
+    });
+    void stream.closed.then(() => abort.abort(new SwarmdError('CANCELLED', 'the stream ended')));
+    const handler = this.#handlers.streams[method];
+    if (handler === undefined) {
+      stream.destroy(new SwarmdError('NOT_FOUND', `no stream ${method}`));
+      return;
+    }
+    new Promise((resolve) => resolve(handler(params, stream, this.#context(abort)))).then(
+      () => stream.finish(),
+      (error: unknown) => stream.destroy(rebuilt(error)),
+    );
+  }
+
+  notify(method: string, data: Uint8Array): boolean {
+    const { other } = this;
+    this.carry(`notify ${method}`, () => other.#handlers.notifications[method]?.(data, other.#context(new AbortController())));
+    return this.isOpen;
+  }
+
+  close(reason: string): void {
+    if (!this.isOpen) return;
+    const { time, dice } = this.#network;
+    const { other } = this;
+    // The other end hears of it if it can be reached, else by its own liveness check.
+    const heard = this.#network.passes(this.host, other.host) ? this.#network.delayMs(this.host, other.host) : dice.below(STALL_MS);
+    this.isOpen = false;
+    const error = new SwarmdError('UNAVAILABLE', `the connection is closed: ${reason}`);
+    for (const onClose of [...this.#onClose]) onClose(error);
+    this.#onClose.clear();
+    this.#resolveClosed(reason);
+    time.after(Math.max(heard, this.#lastArrivalMs - time.nowMs + 0.001), other.process, `closed ${other.host}`, () => other.close(reason));
+  }
+
+  #context(abort: AbortController): RpcContext {
+    return { connection: this, signal: abort.signal };
+  }
+}
+
+function rebuilt(error: unknown): SwarmdError {
+  const { code, message, details } = toSwarmdError(error);
+  return new SwarmdError(code, message, { details: copied(details) as Record<string, unknown> });
+}
+
+/** One end of a stream. */
+class StreamEnd implements RpcStream {
+  other!: StreamEnd;
+  readonly closed: Promise<void>;
+  readonly #connection: End;
+  readonly #received: unknown[] = [];
+  #resolveClosed: () => void = () => {};
+  #error: SwarmdError | null = null;
+  #ended = false;
+  #over = false;
+  #underWay = 0;
+  #wakeReader: () => void = () => {};
+  #wakeWriters: (() => void)[] = [];
+
+  constructor(connection: End) {
+    this.#connection = connection;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  async write(message: unknown, signal?: AbortSignal): Promise<void> {
+    const sent = copied(message);
+    while (this.#underWay >= STREAM_WINDOW && !this.#over && signal?.aborted !== true) {
+      await new Promise<void>((resolve) => {
+        this.#wakeWriters.push(resolve);
+        signal?.addEventListener('abort', () => resolve(), { once: true });
+      });
+    }
+    if (signal?.aborted === true) throw new SwarmdError('CANCELLED', 'the write was cancelled');
+    if (this.#over) throw this.#error ?? new SwarmdError('CANCELLED', 'the stream is over');
+    this.#underWay += 1;
+    const { other } = this;
+    this.#connection.carry('stream', () => {
+      this.#underWay -= 1;
+      const waiting = this.#wakeWriters;
+      this.#wakeWriters = [];
+      for (const wake of waiting) wake();
+      other.#received.push(sent);
+      other.#wakeReader();
+    });
+  }
+
+  end(): void {
+    const { other } = this;
+    this.#connection.carry('stream end', () => other.#end());
+  }
+
+  /** This side is done: the peer reads what was written, then the end. */
+  finish(): void {
+    this.end();
+    this.#over = true;
+    this.#resolveClosed();
+  }
+
+  destroy(error?: SwarmdError): void {
+    if (this.#over) return;
+    const { other } = this;
+    const told = error ?? new SwarmdError('CANCELLED', 'the peer ended the stream');
+    this.#connection.carry('stream destroyed', () => other.fail(told));
+    this.fail(error ?? new SwarmdError('CANCELLED', 'the stream was destroyed'));
+  }
+
+  /** Ends this end with an error. */
+  fail(error: SwarmdError): void {
+    if (this.#over) return;
+    this.#error = error;
+    this.#over = true;
+    this.#finishWaits();
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#wakeReader();
+  }
+
+  #finishWaits(): void {
+    this.#resolveClosed();
+    this.#wakeReader();
+    for (const wake of this.#wakeWriters) wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<unknown> {
+    try {
+      for (;;) {
+        if (this.#error !== null) throw this.#error;
+        if (this.#received.length > 0) yield this.#received.shift();
+        else if (this.#ended) return;
+        else await new Promise<void>((resolve) => (this.#wakeReader = resolve));
+      }
+    } finally {
+      this.destroy();
+    }
+  }
+}
+
+/** Connects a process on `host` to whoever listens at `address`. Rejects with UNAVAILABLE, or when `signal` aborts. */
+export function connect(
+  network: Network<Served>,
+  from: { host: string; address: string; process: Process; identity: PeerIdentity; handlers: RpcHandlers },
+  address: string,
+  signal: AbortSignal | undefined,
+): Promise<RpcConnection> {
+  const { time } = network;
+  return new Promise((resolve, reject) => {
+    const refuse = (why: string): void => reject(new SwarmdError('UNAVAILABLE', `${address}: ${why}`));
+    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    const to = network.at(address)?.host ?? address;
+    time.after(network.delayMs(from.host, to) * 2, from.process, `connect ${from.host}>${to}`, () => {
+      if (signal?.aborted === true) return;
+      const listener = network.at(address);
+      const lost = !network.passes(from.host, to) || !network.passes(to, from.host);
+      if (lost) time.after(3_000, from.process, 'connect timeout', () => refuse('no answer'));
+      else if (listener === null) refuse('nobody listens');
+      else if (!listener.served.admits(from.identity)) refuse('refused');
+      else {
+        const { served, host, process } = listener;
+        const near = new End(network, from, { identity: served.identity, address });
+        const far = new End(network, { host, process, handlers: served.handlers }, { identity: from.identity, address: from.address });
+        near.other = far;
+        far.other = near;
+        resolve(near);
+      }
+    });
+  });
+}
