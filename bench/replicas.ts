@@ -67,6 +67,7 @@ interface Result {
 
 function resultOf(name: string, runs: readonly Run[]): Result {
   const create = spreadOf(runs.map((run) => run.createMs));
+  print(`   ${name}: ${msText(create)}`);
   return { name, create, remove: spreadOf(runs.map((run) => run.removeMs)), runs };
 }
 

@@ -1,6 +1,6 @@
 /** The real outside world: terminal, environment, signals, processes. The only file of the CLI that reads `process`. */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname } from 'node:path';
@@ -9,6 +9,8 @@ import { systemClock } from '../base/clock.ts';
 import { SwarmdError } from '../base/errors.ts';
 import { connectApi } from '../http/client.ts';
 import type { BackgroundDaemon, Outside, Terminal } from './context.ts';
+import { folderError } from '../node/folder-error.ts';
+import { makeFolder } from '../node/make-folder.ts';
 
 const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -74,9 +76,17 @@ function realTerminal(): Terminal {
   };
 }
 
+function openLog(path: string): number {
+  try {
+    makeFolder(dirname(path), 0o700);
+    return openSync(path, 'a', 0o600);
+  } catch (error) {
+    throw folderError(dirname(path), error);
+  }
+}
+
 function startBackground(args: readonly string[], logFile: string): BackgroundDaemon {
-  mkdirSync(dirname(logFile), { recursive: true, mode: 0o700 });
-  const log = openSync(logFile, 'a', 0o600);
+  const log = openLog(logFile);
   const child = spawn(process.execPath, [...process.execArgv, process.argv[1] as string, ...args], {
     detached: true,
     stdio: ['ignore', log, log],

@@ -21,11 +21,12 @@ export function folderError(dataDir: string, error: unknown): SwarmdError {
         `the data folder ${dataDir} cannot be written; run as its owner, or choose another with --data-dir`,
         cause,
       );
+    case 'ENOENT':
     case 'ENOTDIR':
     case 'EEXIST':
       return new SwarmdError(
         'INVALID_ARGUMENT',
-        `the data folder ${dataDir} is not a folder; choose another with --data-dir`,
+        `the data folder ${dataDir} cannot be made there, or is not a folder; choose another with --data-dir`,
         cause,
       );
     default:

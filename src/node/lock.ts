@@ -5,12 +5,13 @@
  * never. A stale file is removed under a guard of the kernel's (a name that one process at a time can listen on, and
  * that is free again when the process dies), so that of several that find it stale no one removes the lock of another.
  */
-import { link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { SwarmdError, systemErrorCode } from '../base/errors.ts';
 import { folderError } from './folder-error.ts';
+import { makeFolder } from './make-folder.ts';
 
 /** A held lock. */
 export interface FolderLock {
@@ -30,7 +31,7 @@ export async function lockFolder(dataDir: string): Promise<FolderLock> {
   const path = join(dataDir, 'swarmd.pid');
   const own = `${path}.${process.pid}.${attempts++}`;
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    makeFolder(dataDir, 0o700);
     await writeFile(own, `${process.pid} ${await startTime(process.pid)}\n`, { mode: 0o644 });
   } catch (error) {
     throw folderError(dataDir, error);

@@ -88,7 +88,8 @@ export class Network<Served> {
         if (listener === null || !this.passes(from, listener.host)) return;
         // A paused receiver finds it in its socket when it wakes.
         const wait = listener.process.pausedUntilMs - time.nowMs;
-        if (wait > 0) time.after(wait, listener.process, `late frame ${from}>${to}`, () => deliver(listener, sent));
+        if (wait > 0)
+          time.after(wait, listener.process, `late frame ${from}>${to}`, () => deliver(listener, sent));
         else deliver(listener, sent);
       };
       time.after(this.delayMs(from, to), null, `frame ${from}>${to}`, arrive);

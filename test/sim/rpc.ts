@@ -32,6 +32,17 @@ const RETRY_MS = 100;
 const STREAM_WINDOW = 8;
 
 let connections = 0;
+const openEnds = new WeakMap<Process, Set<End>>();
+
+/** A process died: its peers are told by its machine, or find out by themselves. */
+export function dropConnections(network: Network<Served>, process: Process): void {
+  const { time, dice } = network;
+  for (const { other } of openEnds.get(process) ?? []) {
+    const delayMs = dice.chance(800) ? dice.below(50) : dice.below(STALL_MS);
+    time.after(delayMs, other.process, `connection lost ${other.host}`, () => other.lose());
+  }
+  openEnds.delete(process);
+}
 
 function copied(value: unknown): unknown {
   const decoded = decodeValue(encodeValue(value));
@@ -53,7 +64,7 @@ class End implements RpcConnection {
   readonly #handlers: RpcHandlers;
   readonly #onClose = new Set<(error: SwarmdError) => void>();
   #resolveClosed: (reason: string) => void = () => {};
-  #lastArrivalMs = 0;
+  readonly #queue: { label: string; atMs: number; sinceMs: number; deliver: () => void }[] = [];
 
   constructor(
     network: Network<Served>,
@@ -69,51 +80,73 @@ class End implements RpcConnection {
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
+    const ends = openEnds.get(own.process) ?? new Set();
+    openEnds.set(own.process, ends.add(this));
   }
 
   /** Carries something to the other end, in order. */
   carry(label: string, deliver: () => void): void {
     if (!this.isOpen || !this.process.alive) return;
-    const { time, faults, dice } = this.#network;
+    const { faults, dice } = this.#network;
     if (faults.reset > 0 && dice.chance(faults.reset)) {
       this.breakDown();
       return;
     }
-    const arrivalMs = Math.max(
-      this.#lastArrivalMs + 0.001,
-      time.nowMs + this.#network.delayMs(this.host, this.other.host),
-    );
-    this.#lastArrivalMs = arrivalMs;
-    this.#attempt(`${label} ${this.host}>${this.other.host}`, arrivalMs, time.nowMs + STALL_MS, deliver);
+    this.#enqueue(`${label} ${this.host}>${this.other.host}`, deliver);
   }
 
-  #attempt(label: string, atMs: number, giveUpMs: number, deliver: () => void): void {
+  #enqueue(label: string, deliver: () => void): void {
     const { time } = this.#network;
-    time.after(atMs - time.nowMs, null, label, () => {
-      if (!this.isOpen) return;
-      const { other } = this;
-      if (!this.#network.passes(this.host, other.host)) {
-        if (time.nowMs > giveUpMs) this.breakDown();
-        // Whatever follows waits too: order is kept by time, and all of it is tried again at the same pace.
-        else this.#attempt(label, atMs + RETRY_MS, giveUpMs, deliver);
-        return;
-      }
-      if (!other.process.alive || !other.isOpen) {
-        this.close('the peer is gone');
-        return;
-      }
-      const wait = other.process.pausedUntilMs - time.nowMs;
-      if (wait > 0) time.after(wait, other.process, label, () => other.isOpen && deliver());
-      else deliver();
-    });
+    const atMs = time.nowMs + this.#network.delayMs(this.host, this.other.host);
+    this.#queue.push({ label, atMs, sinceMs: time.nowMs, deliver });
+    if (this.#queue.length === 1) this.#pumpAt(atMs);
+  }
+
+  #pumpAt(atMs: number): void {
+    const { time } = this.#network;
+    time.after(atMs - time.nowMs, null, this.#queue[0]?.label ?? 'connection', () => this.#pump());
+  }
+
+  /** Delivers the head of the queue, or finds out why it cannot be delivered. */
+  #pump(): void {
+    const { time } = this.#network;
+    const { other } = this;
+    const head = this.#queue[0];
+    if (head === undefined) return;
+    if (!other.process.alive || !other.isOpen || !this.process.alive) {
+      this.#queue.length = 0;
+      this.close('the peer is gone');
+      return;
+    }
+    if (!this.#network.passes(this.host, other.host)) {
+      if (time.nowMs - head.sinceMs > STALL_MS) {
+        this.#queue.length = 0;
+        this.breakDown();
+      } else this.#pumpAt(time.nowMs + RETRY_MS);
+      return;
+    }
+    if (other.process.pausedUntilMs > time.nowMs) {
+      this.#pumpAt(other.process.pausedUntilMs + 0.001);
+      return;
+    }
+    this.#queue.shift();
+    const next = this.#queue[0];
+    if (next !== undefined) this.#pumpAt(Math.max(next.atMs, time.nowMs));
+    head.deliver();
   }
 
   /** The path is broken: each end finds out in its own time. */
   breakDown(): void {
     const { time, dice } = this.#network;
     for (const end of [this, this.other]) {
-      time.after(dice.below(STALL_MS), end.process, `connection lost ${end.host}`, () => end.close('connection lost'));
+      time.after(dice.below(STALL_MS), end.process, `connection lost ${end.host}`, () => end.lose());
     }
+  }
+
+  /** This end notices that the connection is no more. */
+  lose(): void {
+    this.#queue.length = 0;
+    this.#end('the connection was lost');
   }
 
   call(method: string, params: unknown, options: RpcCallOptions): Promise<unknown> {
@@ -214,22 +247,28 @@ class End implements RpcConnection {
 
   notify(method: string, data: Uint8Array): boolean {
     const { other } = this;
-    this.carry(`notify ${method}`, () => other.#handlers.notifications[method]?.(data, other.#context(new AbortController())));
+    this.carry(`notify ${method}`, () =>
+      other.#handlers.notifications[method]?.(data, other.#context(new AbortController())),
+    );
     return this.isOpen;
   }
 
   close(reason: string): void {
     if (!this.isOpen) return;
-    const { time, dice } = this.#network;
+    // What was sent before arrives before; if it cannot, the other end's own liveness check closes it.
     const { other } = this;
-    // The other end hears of it if it can be reached, else by its own liveness check.
-    const heard = this.#network.passes(this.host, other.host) ? this.#network.delayMs(this.host, other.host) : dice.below(STALL_MS);
+    if (this.process.alive) this.#enqueue('closed', () => other.lose());
+    this.#end(reason);
+  }
+
+  #end(reason: string): void {
+    if (!this.isOpen) return;
     this.isOpen = false;
+    openEnds.get(this.process)?.delete(this);
     const error = new SwarmdError('UNAVAILABLE', `the connection is closed: ${reason}`);
     for (const onClose of [...this.#onClose]) onClose(error);
     this.#onClose.clear();
     this.#resolveClosed(reason);
-    time.after(Math.max(heard, this.#lastArrivalMs - time.nowMs + 0.001), other.process, `closed ${other.host}`, () => other.close(reason));
   }
 
   #context(abort: AbortController): RpcContext {
@@ -360,7 +399,11 @@ export function connect(
       else {
         const { served, host, process } = listener;
         const near = new End(network, from, { identity: served.identity, address });
-        const far = new End(network, { host, process, handlers: served.handlers }, { identity: from.identity, address: from.address });
+        const far = new End(
+          network,
+          { host, process, handlers: served.handlers },
+          { identity: from.identity, address: from.address },
+        );
         near.other = far;
         far.other = near;
         resolve(near);

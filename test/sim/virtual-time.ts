@@ -186,7 +186,12 @@ export interface Drift {
 }
 
 /** The clock of one process on a machine that drifts. */
-export function driftingClock(time: VirtualTime, owner: Process, drift: Drift, late: (max: number) => number): Clock {
+export function driftingClock(
+  time: VirtualTime,
+  owner: Process,
+  drift: Drift,
+  late: (max: number) => number,
+): Clock {
   // The rate of this life: a monotonic clock does not turn back when the machine's rate changes.
   const { rate } = drift;
   const local = (): number => time.nowMs * rate;

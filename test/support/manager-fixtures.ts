@@ -52,13 +52,17 @@ export function aRaftStatus(members: readonly RaftMember[] = [], over: Partial<R
   };
 }
 
+/** Contexts made so far: each draws other ids. */
+let contexts = 0;
+
 /** What API methods run on, over a log in memory. `members` is the consensus group. */
 export function apiContext(log: MemoryLog, members: RaftMember[] = []): NodeApiContext {
+  contexts += 1;
   const turns = new Turns();
   return {
     view: log.store,
     proposer: log,
-    random: seededRandom(7),
+    random: seededRandom(contexts),
     nowMs: () => log.nowMs,
     raftStatus: () => aRaftStatus(members),
     removeMember: (raftId) => {

@@ -16,8 +16,7 @@ import { apiContext, MemoryLog } from '../../support/manager-fixtures.ts';
 
 const soon = AbortSignal.timeout(30_000);
 
-function setUp(members: RaftMember[] = []) {
-  const log = new MemoryLog();
+function setUp(members: RaftMember[] = [], log = new MemoryLog()) {
   const context = apiContext(log, members);
   const call = <M extends Exclude<ApiMethod, 'info' | 'node.leave'>>(
     method: M,
@@ -27,6 +26,11 @@ function setUp(members: RaftMember[] = []) {
 }
 
 type Api = ReturnType<typeof setUp>;
+
+/** A second leader on the same log, as a caller that is not in the first one's turn. */
+function another({ log }: Api): Api {
+  return setUp([], log);
+}
 
 /** Runs a method with parameters of any shape. */
 function raw({ context }: { context: NodeApiContext }, method: string, params: unknown): Promise<unknown> {
@@ -104,7 +108,7 @@ for (const kind of ['service', 'network', 'secret', 'config'] as const) {
       await assert.rejects(makers[kind](api, 'one'), { code: 'ALREADY_EXISTS', message: /choose another/ });
       api.log.before = async () => {
         api.log.before = () => Promise.resolve();
-        await makers[kind](api, 'two');
+        await makers[kind](another(api), 'two');
       };
       await assert.rejects(makers[kind](api, 'two'), { code: 'ALREADY_EXISTS', message: /named two exists/ });
     });
@@ -145,7 +149,8 @@ describe('API: service updates', () => {
     const made = await makers.service(api, 'web');
     api.log.before = async () => {
       api.log.before = () => Promise.resolve();
-      await api.call('service.update', { ref: 'web', version: made.meta.version, spec: made.spec });
+      const params = { ref: 'web', version: made.meta.version, spec: made.spec };
+      await another(api).call('service.update', params);
     };
     const spec = { ...made.spec, labels: { late: 'yes' } };
     await assert.rejects(api.call('service.update', { ref: 'web', version: made.meta.version, spec }), {

@@ -1,0 +1,147 @@
+/**
+ * Invariants of orchestration, checked once on each committed change.
+ *
+ * Data owned: the last known state of every task, which node each was started on. A task never changes its node, its
+ * states only rise, it starts once, where it was placed, and only while it was wanted; no node is over-committed; an
+ * update keeps no more than `parallelism` slots on their way; an endpoint is only ever told of a task that ran.
+ */
+import { slotsInChange } from '../support/fake-cluster.ts';
+import type { TaskId } from '../../src/model/ids.ts';
+import type { Task } from '../../src/model/objects.ts';
+import { claimFits, offeredResources, resourceClaim, takeClaim } from '../../src/model/resource-claims.ts';
+import { taskStateRank } from '../../src/model/task-state.ts';
+import { isUp } from '../../src/manager/orchestrator/slots.ts';
+import type { Change } from '../../src/manager/state/actions.ts';
+import type { Store } from '../../src/manager/state/store.ts';
+
+/** What is remembered of a task. */
+interface TaskPast {
+  nodeId: string;
+  rank: number;
+  desired: number;
+  /** It was seen running and healthy: an endpoint of it may have been told. */
+  wasUp: boolean;
+  /** It was wanted running while on its node. */
+  wasWanted: boolean;
+}
+
+/** Everything known of the state's past. */
+export class ClusterChecks {
+  readonly #violation: (what: string) => void;
+  readonly #tasks = new Map<TaskId, TaskPast>();
+  readonly #started = new Map<TaskId, string>();
+  /** Register values by the index that wrote them. */
+  readonly #written = new Map<string, number>();
+  /** The index up to which changes were checked. */
+  #index = 0;
+  changesChecked = 0;
+
+  constructor(violation: (what: string) => void) {
+    this.#violation = violation;
+  }
+
+  /** A replica applied an entry (`changes`), or took over a snapshot (null). Each index is looked at once. */
+  applied(store: Store, changes: readonly Change[] | null): void {
+    if (store.index <= this.#index) return;
+    const isNext = changes !== null;
+    this.#index = store.index;
+    if (!isNext) {
+      for (const task of store.all('task')) this.#task(task);
+      return;
+    }
+    this.changesChecked += 1;
+    const nodes = new Set<string>();
+    const services = new Set<string>();
+    for (const change of changes) {
+      if (change.table === 'service' && change.after !== null) {
+        services.add(change.id);
+        this.#register(change.id, change.before?.spec.labels['value'], change.after.spec.labels['value']);
+      }
+      if (change.table !== 'task' || change.after === null) continue;
+      this.#task(change.after);
+      const placed =
+        change.before?.nodeId !== change.after.nodeId || change.before.status.state === 'pending';
+      if (placed && change.after.nodeId !== '') nodes.add(change.after.nodeId);
+      services.add(change.after.serviceId);
+    }
+    for (const id of nodes) this.#node(store, id);
+    for (const id of services) this.#update(store, id);
+  }
+
+  #task(task: Task): void {
+    const rank = taskStateRank[task.status.state];
+    const desired = taskStateRank[task.desiredState];
+    const past = this.#tasks.get(task.id);
+    const wanted = task.nodeId !== '' && task.desiredState === 'running' && rank >= taskStateRank.assigned;
+    if (past === undefined) {
+      this.#tasks.set(task.id, { nodeId: task.nodeId, rank, desired, wasUp: isUp(task), wasWanted: wanted });
+      return;
+    }
+    if (past.nodeId !== '' && past.nodeId !== task.nodeId)
+      this.#violation(`task ${task.id} moved from node ${past.nodeId} to ${task.nodeId}`);
+    if (rank < past.rank) this.#violation(`task ${task.id}: its state went back to ${task.status.state}`);
+    if (desired < past.desired)
+      this.#violation(`task ${task.id}: its desired state went back to ${task.desiredState}`);
+    Object.assign(past, { nodeId: task.nodeId, rank, desired });
+    past.wasUp ||= isUp(task);
+    past.wasWanted ||= wanted;
+  }
+
+  /** No node holds more than it has. */
+  #node(store: Store, id: string): void {
+    const node = store.get('node', id);
+    if (node === undefined) return;
+    const left = offeredResources(node);
+    for (const task of store.tasksOfNode(node.id)) {
+      const rank = taskStateRank[task.status.state];
+      if (rank < taskStateRank.assigned || rank > taskStateRank.running) continue;
+      const claim = resourceClaim(task);
+      if (!claimFits(left, claim)) this.#violation(`node ${id} is over-committed by task ${task.id}`);
+      takeClaim(left, claim);
+    }
+  }
+
+  #update(store: Store, id: string): void {
+    const service = store.get('service', id);
+    const state = service?.updateStatus?.state;
+    if (service === undefined || service.spec.mode.kind !== 'replicated') return;
+    if (state !== 'updating' && state !== 'rollback_started') return;
+    const { parallelism } =
+      state === 'updating' ? service.spec.update : (service.previousSpec ?? service.spec).rollback;
+    const made = [...store.tasksOfService(service.id)].filter(
+      (task) => task.specVersion === service.specVersion,
+    );
+    const down = slotsInChange(made);
+    if (parallelism > 0 && state === 'updating' && down > parallelism)
+      this.#violation(`service ${service.spec.name}: ${down} slots in change, parallelism is ${parallelism}`);
+  }
+
+  /** A proposal takes effect at most once: each value of a register is unique. */
+  #register(id: string, before: string | undefined, after: string | undefined): void {
+    if (after === undefined || after === before) return;
+    const key = `${id}/${after}`;
+    const index = this.#written.get(key);
+    if (index !== undefined)
+      this.#violation(`value ${after} was written at entry ${index} and again at ${this.#index}`);
+    this.#written.set(key, this.#index);
+  }
+
+  /** An engine started a task. */
+  started(nodeId: string, id: TaskId): void {
+    const on = this.#started.get(id);
+    if (on !== undefined) this.#violation(`task ${id} was started on ${on} and again on ${nodeId}`);
+    this.#started.set(id, nodeId);
+    const past = this.#tasks.get(id);
+    if (past === undefined || past.nodeId !== nodeId)
+      this.#violation(`task ${id} was started on ${nodeId}, its place is ${past?.nodeId ?? 'nowhere'}`);
+    else if (!past.wasWanted) this.#violation(`task ${id} was started and never wanted running`);
+  }
+
+  /** A worker was told of endpoints. */
+  endpoints(host: string, ids: Iterable<string>): void {
+    for (const id of ids) {
+      if (this.#tasks.get(id as TaskId)?.wasUp !== true)
+        this.#violation(`${host} was told of an endpoint of task ${id}, which never ran healthy`);
+    }
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * Faults drawn while the cluster runs, and their end.
+ *
+ * Invariant: every fault that does not end by itself ends with `heal`.
+ */
+import { assertNever } from '../../src/base/assert.ts';
+import type { NodeView } from '../../src/model/api.ts';
+import type { FaultKind } from './draws.ts';
+import { healthyNetwork } from './draws.ts';
+import type { ManagerHost, World } from './manager-host.ts';
+import type { WorkerHost } from './worker-host.ts';
+
+/** The machines faults befall. */
+export interface Machines {
+  readonly managers: readonly ManagerHost[];
+  readonly workers: readonly WorkerHost[];
+}
+
+/** Injects faults. */
+export class Faults {
+  readonly counts = new Map<FaultKind, number>();
+  readonly #world: World;
+  readonly #machines: Machines;
+  readonly #kinds: readonly FaultKind[];
+  #removals = 0;
+
+  constructor(world: World, machines: Machines) {
+    this.#world = world;
+    this.#machines = machines;
+    this.#kinds = [...world.draws.faults];
+  }
+
+  /** The faults of the whole run. */
+  begin(): void {
+    const { draws, network, dice } = this.#world;
+    network.faults = draws.network;
+    for (const host of this.#machines.managers) host.disk.state.delayMaxMs = draws.diskDelayMaxMs;
+    for (const { engine } of this.#machines.workers) {
+      Object.assign(engine.state, { delayMaxMs: draws.runtimeDelayMaxMs, failure: draws.runtimeFailure });
+    }
+    if (!draws.badClocks) return;
+    for (const { drift } of [...this.#machines.managers, ...this.#machines.workers]) {
+      drift.rate = 1 + (dice.below(101) - 50) / 1_000;
+      drift.offsetMs = dice.below(20_000) - 10_000;
+    }
+  }
+
+  /** One more fault, or the return of something that was down. */
+  strike(): void {
+    const { dice } = this.#world;
+    if (dice.chance(350)) this.#restore();
+    const kind = dice.pick(this.#kinds);
+    if (kind === undefined) return;
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+    this.#world.note(`fault: ${kind}`);
+    this.#inject(kind);
+  }
+
+  /** Everything works from now on. */
+  heal(): void {
+    const { network } = this.#world;
+    network.mend();
+    network.faults = healthyNetwork;
+    for (const host of this.#machines.managers) {
+      Object.assign(host.disk.state, { delayMaxMs: 0, hangs: false, fails: null, onStep: () => {} });
+      host.drift.lateMaxMs = 0;
+      if (host.process !== null) host.process.pausedUntilMs = 0;
+    }
+    for (const host of this.#machines.workers) {
+      host.drift.lateMaxMs = 0;
+      host.engine.heal();
+      host.engine.state.delayMaxMs = 5;
+      if (host.process !== null) host.process.pausedUntilMs = 0;
+    }
+    this.revive();
+  }
+
+  /** Starts whatever is down. */
+  revive(): void {
+    for (const host of [...this.#machines.managers, ...this.#machines.workers]) host.start();
+  }
+
+  /** Some of what is wrong gets better. */
+  #restore(): void {
+    const { dice, network } = this.#world;
+    if (dice.chance(500)) network.mend();
+    for (const host of [...this.#machines.managers, ...this.#machines.workers])
+      if (dice.chance(700)) host.start();
+    for (const { disk, drift } of this.#machines.managers) {
+      if (dice.chance(500))
+        Object.assign(disk.state, { hangs: false, delayMaxMs: this.#world.draws.diskDelayMaxMs });
+      if (dice.chance(500)) drift.lateMaxMs = 0;
+    }
+    for (const { engine } of this.#machines.workers) {
+      if (!dice.chance(500)) continue;
+      engine.fake.unhang();
+      engine.fake.outage = false;
+    }
+  }
+
+  #inject(kind: FaultKind): void {
+    const { dice, network, time } = this.#world;
+    const { managers, workers } = this.#machines;
+    const manager = dice.pick(managers.filter((host) => host.isUp));
+    const worker = dice.pick(workers);
+    switch (kind) {
+      case 'crash-manager':
+        manager?.crash();
+        return;
+      case 'crash-in-write':
+        if (manager !== undefined) this.#crashInWrite(manager);
+        return;
+      case 'crash-loop':
+        if (manager !== undefined) this.#crashLoop(manager, dice.between(2, 6));
+        return;
+      case 'crash-all':
+        for (const host of managers) host.crash();
+        time.after(dice.below(2_000), null, 'power returns', () => this.revive());
+        return;
+      case 'crash-worker':
+        worker?.crash();
+        return;
+      case 'reboot-worker':
+        worker?.reboot();
+        return;
+      case 'pause': {
+        const process = dice.pick([...managers, ...workers])?.process;
+        if (process !== null && process !== undefined) process.pausedUntilMs = time.nowMs + dice.below(5_000);
+        return;
+      }
+      case 'partition':
+      case 'asymmetric':
+      case 'bridge':
+      case 'isolate':
+        this.#partition(kind);
+        return;
+      case 'clog': {
+        const [from, to] = [this.#anyHost(), this.#anyHost()];
+        network.clog(from, to, time.nowMs + dice.below(4_000));
+        return;
+      }
+      case 'break-connections':
+        for (let i = 0; i < 3; i++) network.cut(this.#anyHost(), this.#anyHost());
+        time.after(dice.below(8_000), null, 'links return', () => network.mend());
+        return;
+      case 'fsync-error':
+        if (manager !== undefined) manager.disk.state.fails = 'fsync';
+        return;
+      case 'disk-full':
+        if (manager !== undefined) manager.disk.state.fails = 'full';
+        return;
+      case 'disk-hang':
+        if (manager !== undefined) manager.disk.state.hangs = true;
+        return;
+      case 'slow-leader-disk': {
+        const leader = this.leader();
+        if (leader !== null) leader.disk.state.delayMaxMs = dice.oneOf(100, 1_000, 4_000);
+        return;
+      }
+      case 'slow-majority-disk':
+        managers
+          .slice(0, (managers.length >> 1) + 1)
+          .forEach((host) => (host.disk.state.delayMaxMs = dice.oneOf(50, 500)));
+        return;
+      case 'clock-jump': {
+        const drift = dice.pick([...managers, ...workers])?.drift;
+        if (drift !== undefined) drift.offsetMs += dice.below(240_000) - 120_000;
+        return;
+      }
+      case 'starve-ticks':
+        if (manager !== undefined) manager.drift.lateMaxMs = dice.oneOf(100, 1_000);
+        return;
+      case 'transfer':
+        void this.leader()
+          ?.raft?.transferLeadership(null, new AbortController().signal)
+          .catch(() => {});
+        return;
+      case 'remove-manager':
+        void this.#removeManager();
+        return;
+      case 'add-manager':
+        dice.pick(managers.filter((host) => !host.isUp))?.start();
+        return;
+      default:
+        this.#engineFault(kind, worker);
+    }
+  }
+
+  #engineFault(
+    kind: 'task-dies' | 'task-vanishes' | 'task-unhealthy' | 'runtime-hangs' | 'runtime-outage',
+    worker: WorkerHost | undefined,
+  ): void {
+    const { dice } = this.#world;
+    if (worker === undefined) return;
+    const { engine } = worker;
+    const running = dice.pick(engine.fake.held('running'));
+    switch (kind) {
+      case 'task-dies':
+        if (running !== undefined) engine.fake.exit(running, dice.oneOf(0, 1, 137));
+        return;
+      case 'task-vanishes':
+        if (running !== undefined) engine.fake.vanish(running);
+        return;
+      case 'task-unhealthy':
+        engine.sickness = dice.oneOf(0, 300, 1_000);
+        return;
+      case 'runtime-hangs':
+        engine.hang();
+        return;
+      case 'runtime-outage':
+        engine.fake.outage = true;
+        return;
+      default:
+        assertNever(kind);
+    }
+  }
+
+  /** The manager that leads in the newest term. */
+  leader(): ManagerHost | null {
+    let best: ManagerHost | null = null;
+    let term = -1;
+    for (const host of this.#machines.managers) {
+      const status = host.raft?.status();
+      if (status?.role !== 'leader' || status.term <= term) continue;
+      best = host;
+      term = status.term;
+    }
+    return best;
+  }
+
+  #anyHost(): string {
+    const { managers, workers } = this.#machines;
+    return (this.#world.dice.pick([...managers, ...workers]) as ManagerHost | WorkerHost).name;
+  }
+
+  #crashInWrite(host: ManagerHost): void {
+    const { dice } = this.#world;
+    const when = dice.oneOf('before', 'after');
+    let skip = dice.below(4);
+    host.disk.state.onStep = (step, at) => {
+      if (at !== when || skip-- > 0) return;
+      host.disk.state.onStep = () => {};
+      this.#world.note(`${host.name} crashes ${when} ${step}`);
+      host.crash();
+    };
+  }
+
+  #crashLoop(host: ManagerHost, times: number): void {
+    const { dice, time } = this.#world;
+    host.crash();
+    if (times === 0) return;
+    time.after(dice.below(300), null, `crash loop ${host.name}`, () => {
+      host.start();
+      time.after(dice.below(600), null, `crash loop ${host.name}`, () => this.#crashLoop(host, times - 1));
+    });
+  }
+
+  #partition(kind: 'partition' | 'asymmetric' | 'bridge' | 'isolate'): void {
+    const { dice, network } = this.#world;
+    const names = [...this.#machines.managers, ...this.#machines.workers].map((host) => host.name);
+    const bridge = kind === 'bridge' ? dice.pick(names) : undefined;
+    const alone =
+      kind === 'isolate' ? (dice.chance(500) ? this.leader()?.name : dice.pick(names)) : undefined;
+    const side = new Set(alone === undefined ? names.filter(() => dice.chance(500)) : [alone]);
+    for (const from of names) {
+      for (const to of names) {
+        if (side.has(from) === side.has(to) || from === bridge || to === bridge) continue;
+        if (kind === 'asymmetric' && side.has(from)) continue;
+        network.cut(from, to);
+      }
+    }
+  }
+
+  /** A user removes a manager for good. At most so many that a group is left. */
+  async #removeManager(): Promise<void> {
+    const { dice, draws } = this.#world;
+    if (this.#removals >= (draws.managers - 1) >> 1) return;
+    const manager = this.leader()?.live?.manager;
+    if (manager === undefined) return;
+    this.#removals += 1;
+    const abort = new AbortController();
+    this.#world.time.after(20_000, null, 'client timeout', () =>
+      abort.abort(new Error('the client waits no longer')),
+    );
+    try {
+      const nodes = (await manager.call('node.list', {}, abort.signal)) as NodeView[];
+      const victim = dice.pick(nodes.filter((node) => node.manager !== undefined));
+      if (victim !== undefined)
+        await manager.call('node.remove', { ref: victim.id, force: true }, abort.signal);
+    } catch (error) {
+      this.#world.note(`a manager was not removed: ${String(error)}`);
+    }
+  }
+}

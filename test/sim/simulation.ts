@@ -1,0 +1,341 @@
+/**
+ * One run: a whole cluster of real managers and workers in one thread, under the faults of one seed, then healed.
+ *
+ * Invariants: a run is repeated exactly by its seed, events and variant; every check runs after every event; after
+ * healing the cluster must agree and do what it was asked to, within a bound of virtual time.
+ */
+import { randomBase36 } from '../../src/base/random.ts';
+import type { LogFields, Logger } from '../../src/base/log.ts';
+import { newId, type ClusterId, type NodeId } from '../../src/model/ids.ts';
+import { firstActions } from '../../src/manager/first-state.ts';
+import type { Action } from '../../src/manager/state/actions.ts';
+import { RaftLog } from '../../src/raft/core/log.ts';
+import { coreDefaults } from '../../src/raft/core/config.ts';
+import { ClusterChecks } from './cluster-checks.ts';
+import { convergenceProblems } from './convergence.ts';
+import { type BrokenVariant, Dice, type Draws, draw } from './draws.ts';
+import { Faults } from './faults.ts';
+import { CLUSTER_ID, ManagerHost, type World } from './manager-host.ts';
+import { Network } from './network.ts';
+import { RaftChecks } from './raft-checks.ts';
+import type { Served } from './rpc.ts';
+import { type Process, VirtualTime } from './virtual-time.ts';
+import { WorkerHost } from './worker-host.ts';
+import { Workload } from './workload.ts';
+
+/** What to run. */
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Events under faults; healing comes on top. */
+  readonly events: number;
+  readonly broken?: BrokenVariant | null;
+  /** Prints every event and log line. */
+  readonly trace?: (line: string) => void;
+}
+
+/** What a run came to. */
+export interface SimulationResult {
+  readonly seed: number;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly problems: readonly string[];
+  /** The event at which the first problem was found. */
+  readonly failedAt: number | null;
+  /** The last events before it. */
+  readonly history: readonly string[];
+  readonly facts: Readonly<Record<string, unknown>>;
+}
+
+const HISTORY_EVENTS = 50;
+/** Virtual time for the healed cluster to converge. */
+const CONVERGENCE_MS = 240_000;
+const CONVERGENCE_EVERY_MS = 1_000;
+const CONVERGENCE_EVENTS_MAX = 2_000_000;
+
+class Simulation {
+  readonly time = new VirtualTime();
+  readonly draws: Draws;
+  readonly problems: string[] = [];
+  readonly managers: ManagerHost[] = [];
+  readonly workers: WorkerHost[] = [];
+  failedAt: number | null = null;
+  readonly #options: SimulationOptions;
+  readonly #history: string[] = [];
+  readonly #raftChecks: RaftChecks;
+  readonly #clusterChecks: ClusterChecks;
+  readonly #workload: Workload;
+  readonly #faults: Faults;
+  readonly #world: World;
+  #convergedMs: number | null = null;
+  #unjudged = 0;
+
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    this.draws = draw(options.seed);
+    const dice = new Dice(options.seed ^ 0x5bd1e995);
+    const violation = (what: string): void => this.#fail(what);
+    this.#raftChecks = new RaftChecks(() => this.managers, violation);
+    this.#clusterChecks = new ClusterChecks(violation);
+    this.#world = {
+      time: this.time,
+      network: new Network<Served>(this.time, dice.fork()),
+      dice,
+      draws: this.draws,
+      broken: options.broken ?? null,
+      violation,
+      note: (what) => this.#remember(what),
+      logger: (host) => this.#logger(host),
+      onFrame: (host, bytes) => this.#raftChecks.frame(host, bytes),
+      onState: (_host, state) => {
+        state.subscribe((changes) => this.#clusterChecks.applied(state.store, changes));
+      },
+      onRaft: (host) => this.#raftChecks.check(host),
+    };
+    this.#workload = new Workload(this.#world, () => this.managers);
+    this.#faults = new Faults(this.#world, this);
+    this.time.onEvent = (label, owner) => this.#remember(label, owner);
+  }
+
+  async run(): Promise<void> {
+    const { draws, time } = this;
+    const first = this.#build();
+    for (const host of this.managers) host.start(host === this.managers[0] ? first : null);
+    for (const host of this.workers) host.start();
+    await time.settle();
+    const began = await this.#until(() => this.#faults.leader() !== null, 10_000);
+    if (!began) this.#fail('the first manager does not lead');
+    this.#faults.begin();
+    this.#every(draws.workloadEveryMs, 'user', () => this.#workload.act());
+    this.#every(draws.registerEveryMs, 'client', () => this.#workload.register());
+    this.#every(draws.faultEveryMs, 'fault', () => this.#faults.strike());
+    while (time.events < this.#options.events && this.failedAt === null) await this.#step();
+    if (this.failedAt === null) await this.#heal();
+    if (this.failedAt === null) this.#unjudged = this.#workload.judge();
+    if (time.leaks.length > 0) this.#fail(`not repeatable: ${time.leaks.join('; ')}`);
+  }
+
+  result(): SimulationResult {
+    const { seed } = this.#options;
+    const { managers, workers } = this.draws;
+    return {
+      seed,
+      events: this.time.events,
+      virtualMs: Math.round(this.time.nowMs),
+      problems: this.problems,
+      failedAt: this.failedAt,
+      history: this.#history,
+      facts: {
+        managers,
+        workers,
+        committed: this.#raftChecks.highestCommit,
+        digestsCompared: this.#raftChecks.digestsCompared,
+        changesChecked: this.#clusterChecks.changesChecked,
+        ...this.#workload.counts,
+        convergedMs: this.#convergedMs,
+        unjudged: this.#unjudged,
+        faults: Object.fromEntries(this.#faults.counts),
+      },
+    };
+  }
+
+  /** Makes the machines; returns the first entry of the cluster's log. */
+  #build(): Action[] {
+    const { draws } = this;
+    const { dice } = this.#world;
+    const actions: Action[] = [];
+    for (let i = 1; i <= draws.managers; i++) {
+      const name = `m${i}`;
+      const nodeId = newId<NodeId>(dice.random);
+      const member = { id: 1 + dice.below(2 ** 31), nodeId, address: `${name}:2377`, voter: true };
+      const host = new ManagerHost(this.#world, name, member);
+      this.managers.push(host);
+      this.#raftChecks.watch(host);
+    }
+    const addresses = this.managers.map((host) => host.member.address);
+    const addWorker = (name: string, nodeId: NodeId): void => {
+      const onStart = (taskId: Parameters<ClusterChecks['started']>[1]): void =>
+        this.#clusterChecks.started(nodeId, taskId);
+      this.workers.push(new WorkerHost(this.#world, name, nodeId, addresses, onStart));
+    };
+    for (let i = 1; i <= draws.workers; i++) addWorker(`w${i}`, newId<NodeId>(dice.random));
+    if (draws.managersWork)
+      for (const { name, member } of this.managers) addWorker(name, member.nodeId as NodeId);
+    const [{ member }] = this.managers as [ManagerHost];
+    actions.push(
+      ...firstActions(
+        {
+          clusterId: CLUSTER_ID as ClusterId,
+          nodeId: member.nodeId as NodeId,
+          raftId: member.id,
+          hostname: 'm1',
+          address: 'm1',
+          managerAddress: member.address,
+          rootCertificatePem: '',
+          rootKeyPem: '',
+          labels: {},
+          availability: 'active',
+          spec: { heartbeatMs: draws.heartbeatMs, taskHistoryLimit: 2 },
+        },
+        dice.random,
+      ),
+    );
+    const [, firstNode] = actions;
+    if (firstNode?.kind !== 'create' || firstNode.table !== 'node')
+      throw new Error('the second action makes the first node');
+    const addNode = (
+      id: NodeId,
+      hostname: string,
+      manager: { raftId: number; address: string } | null,
+    ): void => {
+      const { manager: _first, ...plain } = firstNode.object;
+      const object = {
+        ...plain,
+        id,
+        spec: { ...plain.spec, role: manager === null ? ('worker' as const) : ('manager' as const) },
+        description: { ...plain.description, hostname },
+        status: { ...plain.status, address: hostname },
+        ...(manager === null ? {} : { manager }),
+      };
+      actions.push({ kind: 'create', table: 'node', object });
+    };
+    for (const { name, member: other } of this.managers.slice(1))
+      addNode(other.nodeId as NodeId, name, { raftId: other.id, address: other.address });
+    for (const { name, nodeId } of this.workers) if (name.startsWith('w')) addNode(nodeId, name, null);
+    return [...actions, ...this.#workload.firstActions()];
+  }
+
+  async #step(): Promise<void> {
+    await this.time.step();
+    for (const host of this.managers) this.#raftChecks.check(host);
+    for (const host of this.workers) {
+      if (!host.hasNews) continue;
+      host.hasNews = false;
+      this.#clusterChecks.endpoints(host.name, host.endpoints);
+    }
+  }
+
+  async #until(check: () => boolean, maxMs: number): Promise<boolean> {
+    const end = this.time.nowMs + maxMs;
+    while (this.time.nowMs < end && this.failedAt === null) {
+      if (check()) return true;
+      await this.#step();
+    }
+    return false;
+  }
+
+  #every(periodMs: number, label: string, act: () => void): void {
+    const again = (): void => {
+      if (this.#healing) return;
+      act();
+      this.time.after(1 + this.#world.dice.below(periodMs * 2), null, label, again);
+    };
+    this.time.after(periodMs, null, label, again);
+  }
+
+  #healing = false;
+
+  async #heal(): Promise<void> {
+    this.#healing = true;
+    this.#remember('everything is healed');
+    this.#faults.heal();
+    const { time } = this;
+    const from = time.nowMs;
+    let nextMs = from;
+    let problems: readonly string[] = ['nothing was looked at yet'];
+    const firstEvent = time.events;
+    while (problems.length > 0 && this.failedAt === null) {
+      if (time.nowMs > from + CONVERGENCE_MS || time.events > firstEvent + CONVERGENCE_EVENTS_MAX) {
+        this.#fail(
+          `liveness: ${Math.round(time.nowMs - from)} ms after healing:\n  ${problems.slice(0, 10).join('\n  ')}`,
+        );
+        return;
+      }
+      await this.#step();
+      if (time.nowMs < nextMs) continue;
+      nextMs = time.nowMs + CONVERGENCE_EVERY_MS;
+      this.#faults.revive();
+      problems = convergenceProblems(this.managers, this.workers, this.#workload.kept);
+    }
+    this.#convergedMs = Math.round(time.nowMs - from);
+  }
+
+  #fail(what: string): void {
+    if (this.problems.length < 20) this.problems.push(what);
+    this.failedAt ??= this.time.events;
+    this.#remember(`VIOLATION ${what}`);
+  }
+
+  #remember(what: string, owner: Process | null = null): void {
+    const line = `${this.time.events} ${this.time.nowMs.toFixed(3)} ${owner === null ? '' : `${owner.name} `}${what}`;
+    this.#options.trace?.(line);
+    if (this.failedAt !== null && this.#history.length >= HISTORY_EVENTS) return;
+    this.#history.push(line);
+    if (this.#history.length > HISTORY_EVENTS) this.#history.shift();
+  }
+
+  /** Errors in the log are defects: what faults cause is at most a warning. */
+  #logger(host: string): Logger {
+    const { trace } = this.#options;
+    const write = (level: string, message: string, fields: LogFields = {}): void => {
+      trace?.(`    ${this.time.nowMs.toFixed(3)} ${host} ${level}: ${message} ${JSON.stringify(fields)}`);
+    };
+    const silent = (): void => {};
+    return {
+      debug: trace === undefined ? silent : (message, fields) => write('debug', message, fields),
+      info: trace === undefined ? silent : (message, fields) => write('info', message, fields),
+      warn: trace === undefined ? silent : (message, fields) => write('warn', message, fields),
+      error: (message, fields) => {
+        write('error', message, fields);
+        this.#fail(`${host} logged an error: ${message} ${JSON.stringify(fields)}`);
+      },
+      child: () => this.#logger(host),
+    };
+  }
+
+  /** A broken invariant that nobody awaited. */
+  readonly onRejection = (error: unknown): void => {
+    this.#fail(
+      `a promise was rejected and nobody heard: ${error instanceof Error ? error.stack : String(error)}`,
+    );
+  };
+}
+
+/** Runs one seed. */
+export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  const simulation = new Simulation(options);
+  const restore = breakCore(options.broken ?? null);
+  const { maxMessageBytes, maxInflightMessages } = coreDefaults;
+  process.on('unhandledRejection', simulation.onRejection);
+  try {
+    await simulation.time.rule(() => simulation.run());
+  } catch (error) {
+    simulation.problems.push(
+      `the simulation failed: ${error instanceof Error ? error.stack : String(error)}`,
+    );
+    simulation.failedAt ??= simulation.time.events;
+  } finally {
+    restore();
+    Object.assign(coreDefaults, { maxMessageBytes, maxInflightMessages });
+    process.off('unhandledRejection', simulation.onRejection);
+  }
+  return simulation.result();
+}
+
+/** A leader that counts replicas for entries of earlier terms too: figure 8 of the Raft paper. */
+function breakCore(broken: BrokenVariant | null): () => void {
+  if (broken !== 'commit-old-term') return () => {};
+  const { maybeCommit } = RaftLog.prototype;
+  RaftLog.prototype.maybeCommit = function (index, _term) {
+    if (index <= this.committed || index > this.lastIndex()) return false;
+    this.commitTo(index);
+    return true;
+  };
+  return () => {
+    RaftLog.prototype.maybeCommit = maybeCommit;
+  };
+}
+
+/** A seed for a fresh run, from the kernel. */
+export function freshSeed(random: { uint32(): number }): number {
+  return Number.parseInt(randomBase36(random, 5), 36);
+}

@@ -1,0 +1,303 @@
+/**
+ * What users do while everything fails: services created, scaled, updated, rolled back and removed, nodes drained,
+ * and registers read and written, whose history is judged in the end.
+ *
+ * Data owned: the history of each register, what was acknowledged of each service.
+ */
+import { SwarmdError } from '../../src/base/errors.ts';
+import type { NodeView, ServiceView } from '../../src/model/api.ts';
+import { defaultServiceSpec, defaultTaskSpec, defaultUpdateConfig } from '../../src/model/defaults.ts';
+import { newId, type ServiceId } from '../../src/model/ids.ts';
+import type { Service } from '../../src/model/objects.ts';
+import type { ServiceSpec } from '../../src/model/spec.ts';
+import type { Action } from '../../src/manager/state/actions.ts';
+import {
+  checkLinearizable,
+  type Operation,
+  registerModel,
+  type RegisterInput,
+  type RegisterOutput,
+} from '../support/linearizability.ts';
+import type { ManagerHost, World } from './manager-host.ts';
+
+type RegisterOperation = {
+  -readonly [K in keyof Operation<RegisterInput, RegisterOutput>]: Operation<
+    RegisterInput,
+    RegisterOutput
+  >[K];
+};
+
+const REGISTERS = 3;
+const FIRST_VALUE = 'first';
+const model = { ...registerModel, initial: { value: FIRST_VALUE } };
+const OPERATIONS_MAX = 400;
+const CALL_TIMEOUT_MS = 10_000;
+const SEARCH_STEPS_MAX = 1_000_000;
+/** Codes that say for sure that nothing was done. */
+const refusals = [
+  'CONFLICT',
+  'NO_LEADER',
+  'INVALID_ARGUMENT',
+  'NOT_FOUND',
+  'FAILED_PRECONDITION',
+  'ALREADY_EXISTS',
+];
+
+/** The clients of one run. */
+export class Workload {
+  readonly counts = { calls: 0, acknowledged: 0, refused: 0, unknown: 0, reads: 0, writes: 0 };
+  /** Services whose creation was acknowledged and whose removal was never asked for. */
+  readonly kept = new Set<string>();
+  readonly #removed = new Set<string>();
+  readonly #world: World;
+  readonly #hosts: () => readonly ManagerHost[];
+  readonly #histories: RegisterOperation[][] = [];
+  #order = 0;
+  #value = 0;
+  #name = 0;
+  #busy = 0;
+
+  constructor(world: World, hosts: () => readonly ManagerHost[]) {
+    this.#world = world;
+    this.#hosts = hosts;
+    for (let i = 0; i < REGISTERS; i++) this.#histories.push([]);
+  }
+
+  /** The registers: services that run nothing, whose label holds the value. */
+  firstActions(): Action[] {
+    return this.#histories.map((_, register) => {
+      const spec = {
+        ...serviceSpec(`register-${register}`),
+        labels: { value: FIRST_VALUE },
+        mode: { kind: 'replicated', replicas: 0 },
+      } as const;
+      const object: Service = {
+        id: newId<ServiceId>(this.#world.dice.random),
+        meta: { version: 0, createdAt: 0, updatedAt: 0 },
+        spec,
+        specVersion: 1,
+        endpoint: { ports: [], virtualIps: [] },
+        pendingDelete: false,
+      };
+      return { kind: 'create', table: 'service', object };
+    });
+  }
+
+  /** One user does one thing. */
+  act(): void {
+    if (this.#busy > 8) return;
+    const { dice } = this.#world;
+    const roll = dice.below(100);
+    if (roll < 25) this.#run(() => this.#create());
+    else if (roll < 45) this.#run(() => this.#change((spec) => scaled(spec, dice.below(7))));
+    else if (roll < 65) this.#run(() => this.#change((spec) => this.#updated(spec)));
+    else if (roll < 72) this.#run(() => this.#rollback());
+    else if (roll < 84) this.#run(() => this.#remove());
+    else this.#run(() => this.#availability());
+  }
+
+  /** One client reads or writes one register. */
+  register(): void {
+    const { dice } = this.#world;
+    const register = dice.below(REGISTERS);
+    const history = this.#histories[register] as RegisterOperation[];
+    if (history.length >= OPERATIONS_MAX || this.#busy > 16) return;
+    const name = `register-${register}`;
+    if (dice.chance(400)) this.#run(() => this.#readAtReplica(name, history));
+    else this.#run(() => this.#readAndWrite(name, history));
+  }
+
+  /** Judges the registers' histories; returns how many could not be judged. */
+  judge(): number {
+    let unknown = 0;
+    this.#histories.forEach((history, register) => {
+      const verdict = checkLinearizable(model, history, SEARCH_STEPS_MAX);
+      if (verdict.linearizable === 'unknown') unknown += 1;
+      if (verdict.linearizable === false)
+        this.#world.violation(
+          `register ${register}: its history is not linearizable (${verdict.prefix} of ${history.length} operations explained)`,
+        );
+    });
+    return unknown;
+  }
+
+  #run(work: () => Promise<void>): void {
+    this.#busy += 1;
+    void work()
+      .catch((error: unknown) => {
+        if (!(error instanceof SwarmdError))
+          this.#world.violation(`a call failed with a foreign error: ${String(error)}`);
+        else if (error.code === 'INTERNAL')
+          this.#world.violation(`a call failed with INTERNAL: ${error.message}`);
+      })
+      .finally(() => (this.#busy -= 1));
+  }
+
+  /** Calls through some manager; one that dies never answers, so the caller's own clock ends the wait. */
+  async #call<T>(method: string, params: unknown): Promise<T> {
+    const host = this.#world.dice.pick(this.#hosts().filter((each) => each.live !== null));
+    const manager = host?.live?.manager;
+    if (manager === undefined) throw new SwarmdError('NO_LEADER', 'every manager is down');
+    this.counts.calls += 1;
+    const abort = new AbortController();
+    const late = new SwarmdError('TIMEOUT', 'the client waits no longer');
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        const timer = this.#world.time.after(CALL_TIMEOUT_MS, null, 'client timeout', () => {
+          abort.abort(late);
+          reject(late);
+        });
+        manager
+          .call(method, params, abort.signal)
+          .finally(() => timer.cancel())
+          .then((value) => resolve(value as T), reject);
+      });
+    } catch (error) {
+      this.counts[error instanceof SwarmdError && refusals.includes(error.code) ? 'refused' : 'unknown'] += 1;
+      throw error;
+    }
+  }
+
+  async #create(): Promise<void> {
+    const { dice } = this.#world;
+    const spec = {
+      ...this.#updated(serviceSpec(`service-${this.#name++}`)),
+      mode: dice.chance(200)
+        ? ({ kind: 'global' } as const)
+        : ({ kind: 'replicated', replicas: dice.below(7) } as const),
+    };
+    const { id } = await this.#call<ServiceView>('service.create', { spec });
+    this.counts.acknowledged += 1;
+    this.kept.add(id);
+  }
+
+  async #some(): Promise<ServiceView | undefined> {
+    const services = await this.#call<ServiceView[]>('service.list', { stack: null });
+    return this.#world.dice.pick(services.filter((service) => !service.spec.name.startsWith('register')));
+  }
+
+  async #change(change: (spec: ServiceSpec) => ServiceSpec): Promise<void> {
+    const service = await this.#some();
+    if (service === undefined) return;
+    const params = { ref: service.id, version: service.meta.version, spec: change(service.spec) };
+    await this.#call('service.update', params);
+    this.counts.acknowledged += 1;
+  }
+
+  async #rollback(): Promise<void> {
+    const service = await this.#some();
+    if (service === undefined) return;
+    await this.#call('service.rollback', { ref: service.id, version: service.meta.version });
+    this.counts.acknowledged += 1;
+  }
+
+  async #remove(): Promise<void> {
+    const service = await this.#some();
+    if (service === undefined) return;
+    this.kept.delete(service.id);
+    this.#removed.add(service.id);
+    await this.#call('service.remove', { ref: service.id });
+    this.counts.acknowledged += 1;
+  }
+
+  async #availability(): Promise<void> {
+    const nodes = await this.#call<NodeView[]>('node.list', {});
+    const node = this.#world.dice.pick(nodes);
+    if (node === undefined) return;
+    const availability = this.#world.dice.oneOf('active', 'active', 'active', 'drain', 'pause');
+    await this.#call('node.update', {
+      ref: node.id,
+      version: node.meta.version,
+      spec: { ...node.spec, availability },
+    });
+    this.counts.acknowledged += 1;
+  }
+
+  #updated(spec: ServiceSpec): ServiceSpec {
+    const { dice } = this.#world;
+    const bad = dice.chance(120);
+    const container = {
+      ...spec.task.container,
+      command: bad ? ['exit', '1'] : ['run'],
+      env: [`VERSION=${dice.below(1_000_000)}`],
+      stopGraceMs: 1_000,
+      ...(dice.chance(300) ? { healthCheck: { test: ['CMD', 'true'] } } : {}),
+    };
+    const update = {
+      ...defaultUpdateConfig,
+      parallelism: dice.below(4),
+      delayMs: dice.oneOf(0, 200, 2_000),
+      monitorMs: dice.oneOf(100, 1_000, 5_000),
+      failureAction: dice.oneOf('pause', 'continue', 'rollback'),
+      order: dice.oneOf('stop-first', 'start-first'),
+      maxFailureRatio: dice.oneOf(0, 0.5),
+    } as const;
+    const restart = { ...spec.task.restart, delayMs: dice.oneOf(0, 200, 2_000) };
+    const nanoCpus = dice.oneOf(0, 0, 500_000_000, 1_500_000_000);
+    const resources = nanoCpus === 0 ? {} : { reservations: { nanoCpus } };
+    return { ...spec, update, rollback: update, task: { ...spec.task, container, restart, resources } };
+  }
+
+  /** A read of a replica's own state, after a read index. */
+  async #readAtReplica(name: string, history: RegisterOperation[]): Promise<void> {
+    const live = this.#world.dice.pick(this.#hosts())?.live;
+    if (live === null || live === undefined) return;
+    const calledAt = ++this.#order;
+    const abort = new AbortController();
+    const timer = this.#world.time.after(CALL_TIMEOUT_MS, null, 'client timeout', () =>
+      abort.abort(new SwarmdError('TIMEOUT', 'the client waits no longer')),
+    );
+    await live.raft.readIndex(abort.signal).finally(() => timer.cancel());
+    const service = live.manager.stateMachine.store.byName('service', name);
+    if (service === undefined) throw new SwarmdError('NO_LEADER', 'a member that has not joined yet');
+    this.counts.reads += 1;
+    history.push({
+      input: { kind: 'read' },
+      output: { value: service.spec.labels['value'] ?? null },
+      calledAt,
+      returnedAt: ++this.#order,
+    });
+  }
+
+  /** A read at the leader, and often a write based on it. */
+  async #readAndWrite(name: string, history: RegisterOperation[]): Promise<void> {
+    const calledAt = ++this.#order;
+    const service = await this.#call<ServiceView>('service.inspect', { ref: name });
+    const from = service.spec.labels['value'] ?? null;
+    this.counts.reads += 1;
+    history.push({ input: { kind: 'read' }, output: { value: from }, calledAt, returnedAt: ++this.#order });
+    if (!this.#world.dice.chance(700)) return;
+    const to = `v${this.#value++}`;
+    const spec = { ...service.spec, labels: { value: to } };
+    const write: RegisterOperation = {
+      input: { kind: 'cas', from: from ?? '', to },
+      output: null,
+      calledAt: ++this.#order,
+      returnedAt: Number.POSITIVE_INFINITY,
+    };
+    history.push(write);
+    try {
+      await this.#call('service.update', { ref: service.id, version: service.meta.version, spec });
+      write.output = { done: true };
+      write.returnedAt = ++this.#order;
+      this.counts.writes += 1;
+    } catch (error) {
+      if (!(error instanceof SwarmdError) || !refusals.includes(error.code)) throw error;
+      history.splice(history.indexOf(write), 1);
+    }
+  }
+}
+
+function serviceSpec(name: string): ServiceSpec {
+  const container = { ...defaultTaskSpec.container, command: ['run'], stopGraceMs: 1_000 };
+  return {
+    ...defaultServiceSpec,
+    name,
+    labels: {},
+    task: { ...defaultTaskSpec, runtime: 'process', container },
+  };
+}
+
+function scaled(spec: ServiceSpec, replicas: number): ServiceSpec {
+  return spec.mode.kind === 'replicated' ? { ...spec, mode: { kind: 'replicated', replicas } } : spec;
+}
