@@ -111,7 +111,9 @@ function live(options: Options, overlay: boolean): Map<string, Settling> {
   const networks = overlay ? [{ target: 'app' as NetworkId, aliases: [] }] : [];
   const task = makeTaskSpec({ networks });
   const store = makeStore({
-    nodes: Array.from({ length: nodes }, (_, i) => makeNode(`n${i}`, { address: `10.9.${i >> 8}.${i & 255}` })),
+    nodes: Array.from({ length: nodes }, (_, i) =>
+      makeNode(`n${i}`, { address: `10.9.${i >> 8}.${i & 255}` }),
+    ),
     networks: overlay ? [makeNetwork('app', { subnet: '10.64.0.0/16' })] : [],
   });
   settle(store);

@@ -2,8 +2,8 @@
  * What the user-space ingress proxy costs: requests and connections a second and bytes a second, straight to a task
  * and through the proxy, on the loopback.
  *
- * `node bench/ingress.ts [--connections 32] [--seconds 3]`. Task, proxy and load are a process each; with fewer than
- * three cores they share, so read the ratios.
+ * `node bench/ingress.ts [--runs 3] [--connections 32] [--seconds 3]`. Needs nothing but Node: no root, no engine.
+ * Task, proxy and load are a process each; with fewer than three cores they share, so read the ratios.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,6 +14,7 @@ import { silentLogger } from '../src/base/log.ts';
 import { IngressProxy } from '../src/ingress/proxy.ts';
 import { freePort } from '../test/support/free-port.ts';
 import { endpoint, routing, service } from '../test/support/routing.ts';
+import { print, printHeading, printTable, ratioText, spreadOf, spreadText } from './lib/figures.ts';
 
 const REQUEST = Buffer.from('GET / HTTP/1.1\r\nHost: bench\r\n\r\n');
 const BODY = 'hello from the task\n';
@@ -132,25 +133,29 @@ async function start(
   return { port, stop: () => child.kill() };
 }
 
-async function main(connections: number, seconds: number): Promise<void> {
+async function main(runs: number, connections: number, seconds: number): Promise<void> {
+  printHeading('ingress: straight to a task and through the proxy; medians (least..most)');
   const task = await start('task');
   const proxy = await start('proxy', '--task-port', String(task.port));
   try {
-    const direct = await measure(task.port, connections, seconds);
-    const through = await measure(proxy.port, connections, seconds);
-    const rows: readonly (readonly [string, keyof Figures, string])[] = [
+    const direct: Figures[] = [];
+    const through: Figures[] = [];
+    for (let run = 0; run < runs; run++) {
+      direct.push(await measure(task.port, connections, seconds));
+      through.push(await measure(proxy.port, connections, seconds));
+    }
+    const kinds: readonly (readonly [string, keyof Figures, string])[] = [
       [`requests, ${connections} connections kept`, 'requestsPerSecond', '/s'],
       [`connections, a request each, ${connections} at a time`, 'connectionsPerSecond', '/s'],
       ['one large body', 'megabytesPerSecond', 'MB/s'],
     ];
-    process.stdout.write(
-      `${''.padEnd(44)}${'direct'.padStart(14)}${'proxy'.padStart(14)}${'ratio'.padStart(8)}\n`,
-    );
-    for (const [name, key, unit] of rows) {
-      const cells = [direct[key], through[key]].map((value) => `${Math.round(value)} ${unit}`.padStart(14));
-      const ratio = (through[key] / direct[key]).toFixed(2).padStart(8);
-      process.stdout.write(`${name.padEnd(44)}${cells.join('')}${ratio}\n`);
-    }
+    const rows = kinds.map(([name, key, unit]) => {
+      const [base, proxied] = [direct, through].map((all) => spreadOf(all.map((figures) => figures[key])));
+      if (base === undefined || proxied === undefined) throw new Error('nothing was measured');
+      return [name, spreadText(base, unit), spreadText(proxied, unit), `x ${ratioText(proxied, base)}`];
+    });
+    printTable([['', 'direct', 'proxy', 'of direct'], ...rows]);
+    print();
   } finally {
     proxy.stop();
     task.stop();
@@ -159,6 +164,7 @@ async function main(connections: number, seconds: number): Promise<void> {
 
 const { values } = parseArgs({
   options: {
+    runs: { type: 'string', default: '3' },
     connections: { type: 'string', default: '32' },
     seconds: { type: 'string', default: '3' },
     role: { type: 'string', default: 'load' },
@@ -167,4 +173,4 @@ const { values } = parseArgs({
 });
 if (values.role === 'task') serveTask();
 else if (values.role === 'proxy') await serveProxy(Number(values['task-port']));
-else await main(Number(values.connections), Number(values.seconds));
+else await main(Number(values.runs), Number(values.connections), Number(values.seconds));

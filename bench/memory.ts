@@ -10,7 +10,14 @@ import { parseArgs } from 'node:util';
 import type { Engine } from '../test/e2e/lib/engine.ts';
 import type { ExecResult } from '../test/e2e/lib/processes.ts';
 import { thisMachine } from '../test/support/needs.ts';
-import { type BenchBed, canRunEngine, enginePid, forgetCompiledCode, openEngineBed, openPlainBed } from './lib/bed.ts';
+import {
+  type BenchBed,
+  canRunEngine,
+  enginePid,
+  forgetCompiledCode,
+  openEngineBed,
+  openPlainBed,
+} from './lib/bed.ts';
 import {
   memoryOf,
   msText,

@@ -25,11 +25,7 @@ import {
   spreadOf,
   spreadText,
 } from './lib/figures.ts';
-import {
-  type ContainerNetwork,
-  createContainers,
-  removeContainers,
-} from './lib/raw-engine.ts';
+import { type ContainerNetwork, createContainers, removeContainers } from './lib/raw-engine.ts';
 import { benchServiceSpec } from './lib/services.ts';
 import {
   createSwarmNetwork,
@@ -112,7 +108,9 @@ async function measureRun(
   });
   const used = {
     engineSeconds: processorSeconds(pid) - engineBefore,
-    ...(steps.daemonPid === undefined ? {} : { daemonSeconds: processorSeconds(steps.daemonPid) - daemonBefore }),
+    ...(steps.daemonPid === undefined
+      ? {}
+      : { daemonSeconds: processorSeconds(steps.daemonPid) - daemonBefore }),
   };
   // What follows a start (watchers, reports) is not part of the removal.
   await delay(1_000);
@@ -144,13 +142,20 @@ async function measureRaw(engine: Engine, options: Options, network: ContainerNe
   for (const atOnce of options.atOnce) await once(atOnce);
   const best = [...byConcurrency].toSorted((a, b) => (a[1][0]?.createMs ?? 0) - (b[1][0]?.createMs ?? 0))[0];
   const [atOnce, runs] = best ?? [1, []];
-  const others = [...byConcurrency].map(([n, [run]]) => `${n} at once ${((run?.createMs ?? 0) / 1_000).toFixed(1)} s`);
+  const others = [...byConcurrency].map(
+    ([n, [run]]) => `${n} at once ${((run?.createMs ?? 0) / 1_000).toFixed(1)} s`,
+  );
   print(`   engine alone, network ${network}: ${others.join(', ')}`);
   while ((byConcurrency.get(atOnce)?.length ?? 0) < options.runs) await once(atOnce);
   return resultOf(`engine alone, network ${network}, ${atOnce} at once`, byConcurrency.get(atOnce) ?? runs);
 }
 
-async function measureSwarmd(daemon: Daemon, engine: Engine, options: Options, overlay: boolean): Promise<Result> {
+async function measureSwarmd(
+  daemon: Daemon,
+  engine: Engine,
+  options: Options,
+  overlay: boolean,
+): Promise<Result> {
   const api = connectApi(`unix://${daemon.socketPath}`);
   const signal = AbortSignal.timeout(10 * TIMEOUT_MS);
   try {
@@ -197,7 +202,10 @@ async function measureSwarmMode(engine: Engine, options: Options, overlay: boole
     runs.push(
       await measureRun(engine, options, 'com.docker.swarm.task', {
         create: async () => {
-          id = await createSwarmService(engine, { ...service, ...(network === undefined ? {} : { network }) });
+          id = await createSwarmService(engine, {
+            ...service,
+            ...(network === undefined ? {} : { network }),
+          });
         },
         running: () => runningSwarmTasks(engine, id),
         remove: () => removeSwarmService(engine, id),
@@ -228,7 +236,9 @@ function printResults(results: readonly Result[], replicas: number): void {
   }
   printTable(rows);
   print();
-  const where: string[][] = [['where the time goes', 'first running', 'dockerd processor', 'swarmd processor']];
+  const where: string[][] = [
+    ['where the time goes', 'first running', 'dockerd processor', 'swarmd processor'],
+  ];
   for (const { name, runs } of results) {
     const of = (key: 'firstMs' | 'engineSeconds' | 'daemonSeconds'): Spread | null => {
       const samples = runs.flatMap((run) => run[key] ?? []);
@@ -263,7 +273,8 @@ async function main(options: Options, only: readonly string[]): Promise<void> {
     if (only.includes('swarmd')) {
       const daemon = bed.daemon('replicas');
       await daemon.start('init', ...bed.initFlags);
-      for (const overlay of [false, true]) results.push(await measureSwarmd(daemon, engine, options, overlay));
+      for (const overlay of [false, true])
+        results.push(await measureSwarmd(daemon, engine, options, overlay));
       await daemon.stop();
     }
     if (only.includes('swarm')) {

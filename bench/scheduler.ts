@@ -1,6 +1,10 @@
 /**
- * How long one plan takes at size: `node bench/scheduler.ts [nodes] [tasks]`. Prints one line a case; asserts nothing.
+ * How long one plan of one planner takes at size; whole turns of the control loop are in control-loop.ts.
+ *
+ * `node bench/scheduler.ts [--runs 3] [--nodes 1000] [--tasks 10000]`. Needs nothing but Node: no root, no engine.
+ * A plan changes nothing, so every run plans the same; asserts nothing.
  */
+import { parseArgs } from 'node:util';
 import { planAllocation } from '../src/manager/allocator/allocator.ts';
 import { planEnforcement } from '../src/manager/orchestrator/constraint-enforcer.ts';
 import { planScheduling } from '../src/manager/scheduler/scheduler.ts';
@@ -17,9 +21,18 @@ import {
   makeTaskSpec,
   planContext,
 } from '../test/support/planner-fixtures.ts';
+import { msText, print, printHeading, printTable, spreadOf } from './lib/figures.ts';
 
-const nodeCount = Number(process.argv[2] ?? 1_000);
-const taskCount = Number(process.argv[3] ?? 10_000);
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '3' },
+    nodes: { type: 'string', default: '1000' },
+    tasks: { type: 'string', default: '10000' },
+  },
+});
+const nodeCount = Number(values.nodes);
+const taskCount = Number(values.tasks);
+const rows: string[][] = [['', 'one plan', 'actions']];
 
 type Overrides = Parameters<typeof makeTaskSpec>[0];
 
@@ -40,16 +53,22 @@ function world(services: number, state: 'new' | 'pending', spec: Overrides): Sto
 }
 
 function report(name: string, store: Store, plan: (store: Store) => Plan): void {
-  const started = performance.now();
-  const { actions } = plan(store);
-  const elapsedMs = performance.now() - started;
-  console.log(`${name.padEnd(52)} ${elapsedMs.toFixed(0).padStart(6)} ms  ${actions.length} actions`);
+  const samples: number[] = [];
+  let planned = 0;
+  for (let run = 0; run < Number(values.runs); run++) {
+    const startedMs = performance.now();
+    planned = plan(store).actions.length;
+    samples.push(performance.now() - startedMs);
+  }
+  rows.push([name, msText(spreadOf(samples)), String(planned)]);
 }
 
 const schedule = (store: Store): Plan => planScheduling(store, planContext());
 const allocate = (store: Store): Plan => planAllocation(store, planContext());
 
-console.log(`${nodeCount} nodes, ${taskCount} tasks`);
+printHeading(
+  `plans: ${nodeCount.toLocaleString('en')} nodes, ${taskCount.toLocaleString('en')} tasks; medians (least..most)`,
+);
 report('schedule: one service', world(1, 'pending', {}), schedule);
 report('schedule: 1,000 services', world(1_000, 'pending', {}), schedule);
 report(
@@ -78,3 +97,5 @@ applyAll(fresh, allocate(fresh).actions);
 report('allocate: nothing to do', fresh, allocate);
 report('schedule: nothing to do', fresh, schedule);
 report('enforce: nothing to do', fresh, (store) => planEnforcement(store, planContext()));
+printTable(rows);
+print();

@@ -24,6 +24,7 @@ interface Suite {
 const suites: readonly Suite[] = [
   { name: 'unit', concurrency: Math.min(2, availableParallelism()), fileTimeoutMs: 120_000 },
   { name: 'raft', concurrency: Math.min(2, availableParallelism()), fileTimeoutMs: 120_000 },
+  { name: 'sim', concurrency: 1, fileTimeoutMs: 120_000 },
   { name: 'compliance', concurrency: 1, fileTimeoutMs: 180_000 },
   { name: 'integration', concurrency: 2, fileTimeoutMs: 120_000 },
   { name: 'e2e', concurrency: 1, fileTimeoutMs: 600_000 },

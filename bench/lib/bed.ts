@@ -44,7 +44,8 @@ export function canRunEngine(consequence: string): boolean {
 
 /** Ends the process through its exit handlers, which remove the bed. */
 function endOnSignals(): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(130));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => process.exit(130));
 }
 
 /** One host with an engine that has the busybox image. */
@@ -82,8 +83,22 @@ export function openPlainBed(): BenchBed {
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   };
   process.on('exit', close);
-  const initFlags = ['--listen-addr', '127.0.0.1:0', '--advertise-addr', '127.0.0.1', '--engine-host', 'none'];
-  return { place: plainPlace(folder), address: '127.0.0.1', engine: null, daemon: daemons.make, initFlags, close };
+  const initFlags = [
+    '--listen-addr',
+    '127.0.0.1:0',
+    '--advertise-addr',
+    '127.0.0.1',
+    '--engine-host',
+    'none',
+  ];
+  return {
+    place: plainPlace(folder),
+    address: '127.0.0.1',
+    engine: null,
+    daemon: daemons.make,
+    initFlags,
+    close,
+  };
 }
 
 function initFlagsAt(address: string, flags: readonly string[]): string[] {

@@ -45,7 +45,8 @@ export function ratioText(spread: Spread, base: Spread): string {
 /** Prints rows in columns as wide as their widest cell; the first row is the heading. */
 export function printTable(rows: readonly (readonly string[])[]): void {
   const widths: number[] = [];
-  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
   for (const row of rows) {
     const line = row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('   ');
     process.stdout.write(`${line.trimEnd()}\n`);
@@ -69,7 +70,8 @@ export function printHeading(title: string): void {
     `   ${availableParallelism()} cores (${model}), Linux ${release()}, Node ${process.versions.node}, ` +
       `load ${load.toFixed(2)}, ${new Date().toISOString().slice(0, 16)}Z`,
   );
-  if (load > QUIET_LOAD_MAX) print('   BUSY MACHINE: these figures are taken under load; repeat them on a quiet one.');
+  if (load > QUIET_LOAD_MAX)
+    print('   BUSY MACHINE: these figures are taken under load; repeat them on a quiet one.');
   print();
 }
 

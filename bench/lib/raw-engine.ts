@@ -22,8 +22,18 @@ class EngineCalls {
   async call(method: string, path: string, json?: unknown, allowed: readonly number[] = []): Promise<string> {
     return await new Promise((resolve, reject) => {
       const body = json === undefined ? '' : JSON.stringify(json);
-      const headers = { Host: 'engine', 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) };
-      const options = { socketPath: this.#socketPath, agent: this.#agent, method, path: `/v1.41${path}`, headers };
+      const headers = {
+        Host: 'engine',
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(body),
+      };
+      const options = {
+        socketPath: this.#socketPath,
+        agent: this.#agent,
+        method,
+        path: `/v1.41${path}`,
+        headers,
+      };
       const outgoing = request(options, (response) => {
         let text = '';
         response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
@@ -43,7 +53,11 @@ class EngineCalls {
   }
 }
 
-async function forEachAtOnce<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
+async function forEachAtOnce<T>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
   let next = 0;
   const worker = async (): Promise<void> => {
     for (;;) {
@@ -87,7 +101,11 @@ export async function createContainers(
 }
 
 /** Stops (SIGTERM, as orchestrators do) and removes containers, `atOnce` at a time. */
-export async function removeContainers(engine: Engine, ids: readonly string[], atOnce: number): Promise<void> {
+export async function removeContainers(
+  engine: Engine,
+  ids: readonly string[],
+  atOnce: number,
+): Promise<void> {
   const calls = new EngineCalls(engine, atOnce);
   try {
     await forEachAtOnce(ids, atOnce, async (id) => {

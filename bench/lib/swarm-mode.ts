@@ -13,8 +13,31 @@ export interface SwarmServiceOptions {
   readonly network?: string;
 }
 
+/** Swarm mode's bridge to the outside, with room for more tasks than the test bed's small address pools give it. */
+async function ensureGatewayBridge(engine: Engine): Promise<void> {
+  const name = 'docker_gwbridge';
+  const networks = await engine.callJson<{ Name: string }[]>({ method: 'GET', path: '/networks' });
+  if (networks.some((network) => network.Name === name)) return;
+  const option = (key: string): string => `com.docker.network.bridge.${key}`;
+  await engine.call({
+    method: 'POST',
+    path: '/networks/create',
+    json: {
+      Name: name,
+      Driver: 'bridge',
+      IPAM: { Config: [{ Subnet: '172.22.0.0/16' }] },
+      Options: {
+        [option('name')]: name,
+        [option('enable_icc')]: 'false',
+        [option('enable_ip_masquerade')]: 'true',
+      },
+    },
+  });
+}
+
 /** Makes a swarm of one and waits until its node is ready. */
 export async function initSwarm(engine: Engine): Promise<void> {
+  await ensureGatewayBridge(engine);
   await engine.callJson<string>({
     method: 'POST',
     path: '/swarm/init',
@@ -43,7 +66,11 @@ export async function leaveSwarm(engine: Engine): Promise<void> {
 /** Makes an overlay network; returns its id. */
 export async function createSwarmNetwork(engine: Engine, name: string): Promise<string> {
   const json = { Name: name, Driver: 'overlay', CheckDuplicate: true };
-  const { Id: id } = await engine.callJson<{ Id: string }>({ method: 'POST', path: '/networks/create', json });
+  const { Id: id } = await engine.callJson<{ Id: string }>({
+    method: 'POST',
+    path: '/networks/create',
+    json,
+  });
   return id;
 }
 

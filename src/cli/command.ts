@@ -141,8 +141,9 @@ export class SwarmdCommand extends Command {
   }
 
   #rewrite(token: string): string | null {
-    const match = /^--([a-z-]+)=(.*)$/.exec(token);
-    const name = match?.[1] ?? '';
+    const match = /^-(?:-([a-z-]+)|[a-zA-Z])=(.*)$/.exec(token);
+    const short = this.options.find((option) => option.short === token.slice(0, 2));
+    const name = match?.[1] ?? short?.name() ?? '';
     if (match === null || !this.#booleans.has(name)) return token;
     const value = TRUTHS[(match[2] ?? '').toLowerCase()];
     if (value === undefined) {

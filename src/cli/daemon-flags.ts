@@ -8,6 +8,7 @@ import { UsageError, fullName, type SwarmdCommand } from './command.ts';
 import type { Outside } from './context.ts';
 import { FlagReader, keyValues } from './flag-values.ts';
 import { dataDirOf } from './host.ts';
+import { readSavedOptions } from './saved-options.ts';
 
 /** Port of node-to-node traffic when none is given. */
 export const CLUSTER_PORT = 2377;
@@ -72,9 +73,10 @@ export function nodeOptionsOf(command: SwarmdCommand, outside: Outside): NodeOpt
   const dataDir = dataDirOf(command, outside);
   const listen = flags.text('listen-addr') ?? outside.env['SWARMD_LISTEN_ADDR'];
   const advertise = flags.text('advertise-addr') ?? outside.env['SWARMD_ADVERTISE_ADDR'];
-  const dns = flags.text('dns-addr') ?? outside.env['SWARMD_DNS_ADDR'];
-  const socket = flags.text('socket') ?? outside.env['SWARMD_SOCKET'];
-  const engineHost = engineHostOf(flags, outside);
+  const saved = readSavedOptions(dataDir);
+  const dns = flags.text('dns-addr') ?? outside.env['SWARMD_DNS_ADDR'] ?? saved.dnsAddress;
+  const socket = flags.text('socket') ?? outside.env['SWARMD_SOCKET'] ?? saved.socket;
+  const engineHost = engineHostFrom(flags.text('engine-host'), outside, saved.engineHost);
   const clusterSpec = clusterSpecOf(flags);
   return {
     dataDir,
@@ -99,15 +101,11 @@ function listenOf(command: SwarmdCommand, text: string | undefined): NodeOptions
   return { host: address.host === '' ? '0.0.0.0' : address.host, port: address.port };
 }
 
-function engineHostOf(flags: FlagReader, outside: Outside): string | null {
-  return engineHostFrom(flags.text('engine-host'), outside);
-}
-
-/** The engine's address as given, else of the environment, else the usual socket; null for "none". */
-export function engineHostFrom(given: string | undefined, outside: Outside): string | null {
+/** The engine's address as given, else of the environment, as saved, the usual socket; null for "none". */
+export function engineHostFrom(given: string | undefined, outside: Outside, saved?: string): string | null {
   const { SWARMD_ENGINE_HOST: own, DOCKER_HOST: docker } = outside.env;
   // An empty variable counts as none set, as it does for docker.
-  const chosen = [given, own, docker].find((address) => address !== undefined && address !== '');
+  const chosen = [given, own, docker, saved].find((address) => address !== undefined && address !== '');
   return chosen === 'none' ? null : (chosen ?? 'unix:///var/run/docker.sock');
 }
 

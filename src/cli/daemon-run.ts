@@ -8,6 +8,7 @@ import { fullName, type SwarmdCommand } from './command.ts';
 import type { ApiConnection, BackgroundDaemon, Outside } from './context.ts';
 import { nodeOptionsOf } from './daemon-flags.ts';
 import { printLine } from './output.ts';
+import { saveOptions } from './saved-options.ts';
 
 /** Time a background daemon has to answer. */
 const START_MS = 60_000;
@@ -15,6 +16,9 @@ const POLL_MS = 100;
 
 /** Lines of the log shown when it does not. */
 const LOG_LINES_SHOWN = 15;
+
+/** Set in the environment of a daemon in the background. */
+export const BACKGROUND = 'SWARMD_BACKGROUND';
 
 /** Starts a daemon as the flags say and tells about it with `announce`; returns when it has ended or is detached. */
 export async function runDaemon(
@@ -28,6 +32,9 @@ export async function runDaemon(
     return runInBackground(outside, command, options, announce);
   }
   const node = await outside.startNode(options, mode);
+  saveOptions(options);
+  // The command that started this one in the background tells; what it tells (a token) is not for the log.
+  if (outside.env[BACKGROUND] !== undefined) return untilEnded(outside, node);
   const api = outside.connect(`unix://${node.socketPath}`);
   try {
     await announce(api, node);

@@ -2,6 +2,7 @@
 import { join, resolve } from 'node:path';
 import type { SwarmdCommand } from './command.ts';
 import type { ApiConnection, Outside } from './context.ts';
+import { readSavedOptions } from './saved-options.ts';
 
 interface GlobalOptions {
   readonly host?: string;
@@ -43,7 +44,8 @@ export function hostOf(command: SwarmdCommand, outside: Outside): string {
   // A data folder given for this command is nearer than an address set for all.
   if (given.dataDir === undefined && fromEnvironment !== undefined && fromEnvironment !== '')
     return fromEnvironment;
-  return `unix://${join(dataDirOf(command, outside), 'swarmd.sock')}`;
+  const dataDir = dataDirOf(command, outside);
+  return `unix://${readSavedOptions(dataDir).socket ?? join(dataDir, 'swarmd.sock')}`;
 }
 
 /** Calls `work` with a connection to the daemon and closes it. */

@@ -54,7 +54,7 @@ export async function forEachRef(
 
 /** A NOT_FOUND error with the nearest existing name; other errors pass. */
 export function withNearestName(error: unknown, ref: string, names: readonly string[]): unknown {
-  if (!(error instanceof SwarmdError) || error.code !== 'NOT_FOUND' || /Did you mean/.test(error.message))
+  if (!(error instanceof SwarmdError) || error.code !== 'NOT_FOUND' || /did you mean/i.test(error.message))
     return error;
   const near = didYouMean(ref, names);
   if (near === '') return error;

@@ -8,9 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { systemClock } from '../base/clock.ts';
 import { SwarmdError } from '../base/errors.ts';
 import { connectApi } from '../http/client.ts';
-import type { BackgroundDaemon, Outside, Terminal } from './context.ts';
 import { folderError } from '../node/folder-error.ts';
 import { makeFolder } from '../node/make-folder.ts';
+import type { BackgroundDaemon, Outside, Terminal } from './context.ts';
+import { BACKGROUND } from './daemon-run.ts';
 
 const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -90,6 +91,7 @@ function startBackground(args: readonly string[], logFile: string): BackgroundDa
   const child = spawn(process.execPath, [...process.execArgv, process.argv[1] as string, ...args], {
     detached: true,
     stdio: ['ignore', log, log],
+    env: { ...process.env, [BACKGROUND]: '1' },
   });
   closeSync(log);
   let exitCode: number | null = null;

@@ -112,7 +112,16 @@ export async function writeIdentity(
 
 /** Removes what makes the folder a member, and everything kept for the cluster. */
 export async function forgetIdentity(dataDir: string): Promise<void> {
-  for (const name of [files.identity, files.key, files.certificate, files.root, 'raft', 'worker', 'tasks']) {
+  for (const name of [
+    files.identity,
+    files.key,
+    files.certificate,
+    files.root,
+    'daemon.json',
+    'raft',
+    'worker',
+    'tasks',
+  ]) {
     await rm(join(dataDir, name), { recursive: true, force: true });
   }
 }

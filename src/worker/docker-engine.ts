@@ -19,6 +19,8 @@ export const ENGINE_SLOW_CALL_MS = 90_000;
 export const ENGINE_PING_INTERVAL_MS = 3_000;
 export const ENGINE_PING_TIMEOUT_MS = 5_000;
 export const ENGINE_RECONNECT_MS = 500;
+/** Containers that ended this long before the engine went away were ended by it, too. */
+export const ENGINE_ENDING_MS = 2_000;
 export const ENGINE_EVENT_BYTES_MAX = 1024 * 1024;
 
 /** A container event, as far as the worker cares. */
@@ -70,6 +72,9 @@ export class DockerEngine {
   readonly #dependencies: DockerEngineDependencies;
   readonly #abort = new AbortController();
   #facts: Partial<NodeDescription> | null = null;
+  /** Since when the engine is away, wall-clock milliseconds; null while it answers or before it ever did. */
+  #awaySinceMs: number | null = null;
+  #outage: { readonly fromMs: number; readonly toMs: number } | null = null;
   #running: Promise<void> | null = null;
   #firstTry: Promise<void>;
   #tried = (): void => {};
@@ -95,6 +100,13 @@ export class DockerEngine {
       });
     }
     return this.#facts;
+  }
+
+  /** Whether the engine was away at `atMs` (wall clock), in its last outage: what ended then, it ended. */
+  wasAwayAt(atMs: number): boolean {
+    // It may answer a call before the stream of its events is open again.
+    if (this.#awaySinceMs !== null && atMs >= this.#awaySinceMs - ENGINE_ENDING_MS) return true;
+    return this.#outage !== null && atMs >= this.#outage.fromMs && atMs <= this.#outage.toMs;
   }
 
   /** Begins to watch the engine. */
@@ -187,6 +199,7 @@ export class DockerEngine {
         }
         told = true;
       }
+      if (this.#facts !== null) this.#awaySinceMs = clock.nowMs();
       this.#facts = null;
       this.#tried();
       await sleep(clock, ENGINE_RECONNECT_MS, signal).catch(() => {});
@@ -208,6 +221,11 @@ export class DockerEngine {
       });
       this.#facts = engineFacts(info as Readonly<Record<string, unknown>>);
       this.#tried();
+      if (this.#awaySinceMs !== null) {
+        const toMs = this.#dependencies.clock.nowMs();
+        this.#outage = { fromMs: this.#awaySinceMs - ENGINE_ENDING_MS, toMs };
+        this.#awaySinceMs = null;
+      }
       connected();
       this.#dependencies.onConnected();
       const pings = this.#ping(inner);

@@ -42,9 +42,12 @@ const INSPECT_AT_ONCE = 8;
 const PARTIAL = '.partial';
 /** How often a container that is being removed is looked at. */
 const REMOVAL_POLL_MS = 100;
-/** Events that change nothing the worker knows. */
+/**
+ * Events that change nothing the worker knows. It looks at what it creates and starts itself; were it told of that
+ * once more, every start would cost two looks in vain.
+ */
 const ignoredActions =
-  /^(exec_|attach|detach|resize|top|rename|archive-path|extract-to-dir|export|commit|copy)/;
+  /^(create|start$|exec_|attach|detach|resize|top|rename|archive-path|extract-to-dir|export|commit|copy)/;
 
 /** The container runtime of one node. */
 export class DockerRuntime implements Runtime {
@@ -144,7 +147,7 @@ export class DockerRuntime implements Runtime {
     const known = this.#ids.get(taskId);
     if (known !== undefined) {
       const info = await this.#inspect(known, signal);
-      if (info !== null) return taskState(taskId, info);
+      if (info !== null) return this.#stateOf(taskId, info);
       this.#ids.delete(taskId);
     }
     const found = await this.#find(taskId, signal);
@@ -152,7 +155,16 @@ export class DockerRuntime implements Runtime {
     const info = await this.#inspect(found.id, signal);
     if (info === null) return null;
     this.#ids.set(taskId, found.id);
-    return taskState(taskId, info);
+    return this.#stateOf(taskId, info);
+  }
+
+  /** A container that ended with its engine did not finish, whatever its exit code says. */
+  #stateOf(taskId: TaskId, info: Dockerode.ContainerInspectInfo): RuntimeTaskState {
+    const state = taskState(taskId, info);
+    if (state.phase !== 'exited' || state.error !== '' || state.finishedAtMs === undefined) return state;
+    return this.#engine.wasAwayAt(state.finishedAtMs)
+      ? { ...state, error: 'it ended while the engine was away' }
+      : state;
   }
 
   async list(signal: AbortSignal): Promise<RuntimeTaskState[]> {

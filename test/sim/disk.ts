@@ -54,10 +54,10 @@ export class SimDisk {
       state.onStep(step, 'after');
     };
     const storage = new MemoryStorage(memory);
-    return this.#watched(broken === 'commit-old-term' ? storage : lying(storage, broken));
+    return this.#watched(owner, broken === 'commit-old-term' ? storage : lying(storage, broken));
   }
 
-  #watched(storage: RaftStorage): RaftStorage {
+  #watched(owner: Process, storage: RaftStorage): RaftStorage {
     return {
       load: () => storage.load(),
       initialise: async (memberId, batch) => {
@@ -65,7 +65,7 @@ export class SimDisk {
         this.onDurable();
       },
       append: async (batch) => {
-        this.onBatch(batch);
+        if (owner.alive) this.onBatch(batch);
         await storage.append(batch);
         this.onDurable();
       },

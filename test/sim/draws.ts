@@ -104,6 +104,7 @@ export interface Draws {
 export const faultKinds = [
   'crash-manager',
   'crash-in-write',
+  'crash-at-commit',
   'crash-loop',
   'crash-all',
   'crash-worker',
@@ -132,6 +133,12 @@ export const faultKinds = [
   'reboot-worker',
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
+
+/** From one kind of fault to half of all. */
+function someFaults(dice: Dice): readonly FaultKind[] {
+  const chance = dice.oneOf(60, 150, 300, 500);
+  return faultKinds.filter(() => dice.chance(chance));
+}
 
 /** Draws a run. Small groups of faults in one run find what all at once would drown. */
 export function draw(seed: number): Draws {
@@ -169,6 +176,6 @@ export function draw(seed: number): Draws {
     workloadEveryMs: dice.oneOf(100, 300, 1_000),
     registerEveryMs: dice.oneOf(50, 200, 500),
     faultEveryMs: dice.oneOf(200, 800, 3_000),
-    faults: new Set(calm ? [] : faultKinds.filter(() => dice.chance(450))),
+    faults: new Set(calm ? [] : someFaults(dice)),
   };
 }

@@ -23,6 +23,10 @@ export class Faults {
   readonly #machines: Machines;
   readonly #kinds: readonly FaultKind[];
   #removals = 0;
+  /** The leader that commits next, after so many times, crashes there; null: none does. */
+  #commitTrap: number | null = null;
+  /** No faults until then: what the cluster does between storms matters as much as in them. */
+  #lullUntilMs = 0;
 
   constructor(world: World, machines: Machines) {
     this.#world = world;
@@ -47,8 +51,15 @@ export class Faults {
 
   /** One more fault, or the return of something that was down. */
   strike(): void {
-    const { dice } = this.#world;
-    if (dice.chance(350)) this.#restore();
+    const { dice, time } = this.#world;
+    if (time.nowMs < this.#lullUntilMs) return;
+    if (dice.chance(60)) {
+      this.#lullUntilMs = time.nowMs + dice.between(2_000, 12_000);
+      this.#world.note('lull');
+      this.#mend();
+      return;
+    }
+    if (dice.chance(450)) this.#restore();
     const kind = dice.pick(this.#kinds);
     if (kind === undefined) return;
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
@@ -58,19 +69,30 @@ export class Faults {
 
   /** Everything works from now on. */
   heal(): void {
-    const { network } = this.#world;
+    this.#world.network.faults = healthyNetwork;
+    this.#commitTrap = null;
+    this.#mend();
+    for (const host of this.#machines.managers) host.disk.state.delayMaxMs = 0;
+    for (const { engine } of this.#machines.workers)
+      Object.assign(engine.state, { delayMaxMs: 5, failure: 0 });
+  }
+
+  /** What was broken works again; what is bad for the whole run stays. */
+  #mend(): void {
+    const { network, draws } = this.#world;
     network.mend();
-    network.faults = healthyNetwork;
-    for (const host of this.#machines.managers) {
-      Object.assign(host.disk.state, { delayMaxMs: 0, hangs: false, fails: null, onStep: () => {} });
-      host.drift.lateMaxMs = 0;
-      if (host.process !== null) host.process.pausedUntilMs = 0;
+    for (const { disk } of this.#machines.managers) {
+      Object.assign(disk.state, {
+        delayMaxMs: draws.diskDelayMaxMs,
+        hangs: false,
+        fails: null,
+        onStep: () => {},
+      });
     }
-    for (const host of this.#machines.workers) {
-      host.drift.lateMaxMs = 0;
-      host.engine.heal();
-      host.engine.state.delayMaxMs = 5;
-      if (host.process !== null) host.process.pausedUntilMs = 0;
+    for (const { engine } of this.#machines.workers) engine.heal();
+    for (const { drift, process } of [...this.#machines.managers, ...this.#machines.workers]) {
+      drift.lateMaxMs = 0;
+      if (process !== null) process.pausedUntilMs = 0;
     }
     this.revive();
   }
@@ -109,6 +131,9 @@ export class Faults {
         return;
       case 'crash-in-write':
         if (manager !== undefined) this.#crashInWrite(manager);
+        return;
+      case 'crash-at-commit':
+        this.#commitTrap = dice.below(3);
         return;
       case 'crash-loop':
         if (manager !== undefined) this.#crashLoop(manager, dice.between(2, 6));
@@ -184,6 +209,14 @@ export class Faults {
       default:
         this.#engineFault(kind, worker);
     }
+  }
+
+  /** A leader's commit index rose. */
+  committed(host: ManagerHost): void {
+    if (this.#commitTrap === null || this.#commitTrap-- > 0) return;
+    this.#commitTrap = null;
+    this.#world.note(`${host.name} crashes as it commits`);
+    host.crash();
   }
 
   #engineFault(

@@ -38,6 +38,8 @@ export class RaftChecks {
   readonly #digests = new Map<number, { readonly digest: string; readonly by: string }>();
   readonly #stateIndexes = new WeakMap<object, number>();
   highestCommit = 0;
+  /** Called when the commit index of a leader rose: a moment when a crash tells most. */
+  onLeaderCommit: (host: ManagerHost) => void = () => {};
   digestsCompared = 0;
 
   constructor(hosts: () => readonly ManagerHost[], violation: (what: string) => void) {
@@ -136,12 +138,24 @@ export class RaftChecks {
   }
 
   #checkCommit(host: ManagerHost, before: RaftStatus | null, status: RaftStatus): void {
-    if (status.commitIndex <= this.highestCommit) return;
-    this.highestCommit = status.commitIndex;
+    const leads = before?.role === 'leader' && status.role === 'leader' && before.term === status.term;
+    if (leads) this.#checkOwnTerm(host, status);
     const groups = [status.members, before?.members ?? status.members];
-    if (!groups.some((members) => this.#isOnQuorum(members, status.commitIndex)))
+    const isNew = status.commitIndex > this.highestCommit;
+    this.highestCommit = Math.max(this.highestCommit, status.commitIndex);
+    if (isNew && !groups.some((members) => this.#isOnQuorum(members, status.commitIndex)))
       this.#violation(
         `durability: entry ${status.commitIndex}, committed by ${host.name}, is not durable on a quorum`,
+      );
+    if (leads) this.onLeaderCommit(host);
+  }
+
+  /** A leader counts replicas only for an entry of its own term (§5.4.2, figure 8). */
+  #checkOwnTerm(host: ManagerHost, status: RaftStatus): void {
+    const entry = entryAt(host.disk.memory, status.commitIndex);
+    if (entry?.index === status.commitIndex && entry.term !== status.term)
+      this.#violation(
+        `commit rule: ${host.name} leads term ${status.term} and commits entry ${entry.index} of term ${entry.term}`,
       );
   }
 

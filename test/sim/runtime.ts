@@ -47,7 +47,6 @@ export class Engine {
   }
 
   heal(): void {
-    this.state.failure = 0;
     this.sickness = 0;
     this.fake.outage = false;
     this.fake.unhang();

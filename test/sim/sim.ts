@@ -45,7 +45,7 @@ for (let seed = first; seed < first + Number(values.seeds); seed++) {
     clean += 1;
     if (!values.quiet)
       process.stdout.write(
-        `seed ${seed}: ${result.events} events, ${result.virtualMs} ms, ${JSON.stringify(result.facts)}\n`,
+        `seed ${seed}: ${result.events} events, ${result.virtualMs} ms, trail ${(result.trail >>> 0).toString(16)}, ${JSON.stringify(result.facts)}\n`,
       );
     continue;
   }

@@ -41,6 +41,8 @@ export interface SimulationResult {
   readonly problems: readonly string[];
   /** The event at which the first problem was found. */
   readonly failedAt: number | null;
+  /** Names everything that happened: equal for equal runs. */
+  readonly trail: number;
   /** The last events before it. */
   readonly history: readonly string[];
   readonly facts: Readonly<Record<string, unknown>>;
@@ -66,6 +68,7 @@ class Simulation {
   readonly #workload: Workload;
   readonly #faults: Faults;
   readonly #world: World;
+  #trail = 0;
   #convergedMs: number | null = null;
   #unjudged = 0;
 
@@ -93,6 +96,7 @@ class Simulation {
     };
     this.#workload = new Workload(this.#world, () => this.managers);
     this.#faults = new Faults(this.#world, this);
+    this.#raftChecks.onLeaderCommit = (host) => this.#faults.committed(host);
     this.time.onEvent = (label, owner) => this.#remember(label, owner);
   }
 
@@ -123,6 +127,7 @@ class Simulation {
       virtualMs: Math.round(this.time.nowMs),
       problems: this.problems,
       failedAt: this.failedAt,
+      trail: this.#trail,
       history: this.#history,
       facts: {
         managers,
@@ -267,6 +272,8 @@ class Simulation {
 
   #remember(what: string, owner: Process | null = null): void {
     const line = `${this.time.events} ${this.time.nowMs.toFixed(3)} ${owner === null ? '' : `${owner.name} `}${what}`;
+    for (let i = 0; i < line.length; i++)
+      this.#trail = Math.imul(this.#trail ^ line.charCodeAt(i), 0x01000193);
     this.#options.trace?.(line);
     if (this.failedAt !== null && this.#history.length >= HISTORY_EVENTS) return;
     this.#history.push(line);

@@ -127,6 +127,8 @@ export const PREPARE_ATTEMPTS_MAX = 6;
 /** First wait after a failure; it doubles up to the cap. */
 export const RETRY_BASE_MS = 500;
 export const RETRY_CAP_MS = 30_000;
+/** Wait between the end of the routes to a running task and its stop, so that no new connection meets its end. */
+export const DRAIN_MS = 250;
 /** Cap of the wait while a runtime cannot be reached. */
 export const OUTAGE_CAP_MS = 5_000;
 

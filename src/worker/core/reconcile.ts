@@ -10,7 +10,14 @@ import { assertNever } from '../../base/assert.ts';
 import type { TaskId } from '../../model/ids.ts';
 import type { Task, TaskStatus } from '../../model/objects.ts';
 import { compareTaskStates } from '../../model/task-state.ts';
-import type { LocalTask, Observation, WorkerEffect, WorkerEvent, WorkerState } from './local-task.ts';
+import {
+  DRAIN_MS,
+  type LocalTask,
+  type Observation,
+  type WorkerEffect,
+  type WorkerEvent,
+  type WorkerState,
+} from './local-task.ts';
 import { advance, afterFailure } from './task-step.ts';
 
 /** A worker that knows nothing yet. */
@@ -109,7 +116,7 @@ function absorbAssignments(
   for (const task of event.put) {
     affected.add(task.id);
     const local = draft.tasks.get(task.id);
-    const next = local === undefined ? newRecord(task, task.status) : reassigned(local, task);
+    const next = local === undefined ? newRecord(task, task.status) : reassigned(local, task, draft.nowMs);
     draft.tasks.set(task.id, next);
     if (isNews(local, task)) draft.effects.push({ kind: 'persist', task, status: next.status });
     // What the managers missed while the worker was away.
@@ -136,11 +143,21 @@ function isNews(local: LocalTask | undefined, task: Task): boolean {
   return known === null || known.desiredState !== task.desiredState || known.specVersion !== task.specVersion;
 }
 
-function reassigned(local: LocalTask, task: Task): LocalTask {
+function reassigned(local: LocalTask, task: Task, nowMs: number): LocalTask {
   const wanted = local.task?.desiredState !== task.desiredState;
+  const retryAt = wanted && isReached(local, task) ? nowMs + DRAIN_MS : null;
   // A stray that turns out to be assigned takes over what the managers know of it.
   const status = local.task === null ? task.status : local.status;
-  return { ...local, task, assigned: true, status, retryAt: wanted ? null : local.retryAt };
+  return { ...local, task, assigned: true, status, retryAt: wanted ? retryAt : local.retryAt };
+}
+
+/**
+ * Whether others may be on their way to a task that is to end now. The same change of the state took back its routes
+ * on every node; those that are a moment behind must still find it.
+ */
+function isReached({ status }: LocalTask, task: Task): boolean {
+  const ends = task.desiredState === 'shutdown' || task.desiredState === 'remove';
+  return ends && status.state === 'running' && task.endpointPorts.length + task.networks.length > 0;
 }
 
 function differs(a: TaskStatus, b: TaskStatus): boolean {
@@ -224,7 +241,8 @@ function absorbDone(draft: Draft, event: Extract<WorkerEvent, { kind: 'done' }>)
     prepared: local.prepared || event.operation === 'prepare',
     attempts: 0,
     outages: 0,
-    retryAt: null,
+    // Set while the operation was under way: the managers asked for something else.
+    retryAt: local.retryAt,
     touched: draft.sequence,
   });
   return [local.id];

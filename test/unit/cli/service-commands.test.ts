@@ -65,9 +65,12 @@ describe('service create', () => {
 
   it('passes --detach=false of the command to run on', async () => {
     const cli = new TestCli();
-    await cli.run('service', 'create', '--tty=true', '--name', 'p', 'nginx', 'x', '--tty=false');
+    await cli.run('service', 'create', '--tty=true', '-d=1', '--name', 'p', 'nginx', 'x', '--tty=false');
     assert.deepEqual(specOf(cli, 'p').task.container.args, ['x', '--tty=false']);
     assert.equal(specOf(cli, 'p').task.container.tty, true);
+    await cli.run('service', 'create', '-t=false', '--read-only=0', '--name', 'q', 'nginx');
+    const { tty, readOnly } = specOf(cli, 'q').task.container;
+    assert.deepEqual([tty, readOnly], [false, false]);
   });
 
   it('refuses bad flags with 125, by name, and points to the help', async () => {

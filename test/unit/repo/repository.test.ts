@@ -69,7 +69,7 @@ const machinePath = new RegExp(
 );
 
 test('every test file is in a suite that test/run.ts runs', () => {
-  const suite = /^test\/(unit|raft|compliance|e2e)\//;
+  const suite = /^test\/(unit|raft|sim|compliance|integration|e2e)\//;
   const strays = readSources('{bin,src,test,bench,examples}/**/*.test.ts').filter(
     (file) => !suite.test(file.path),
   );

@@ -91,11 +91,20 @@ test('an engine that hangs is noticed by its pings, and noticed again when it an
       return (await engine.facts(new AbortController().signal))?.engineVersion === wanted;
     });
   await facts('1');
+  const beforeMs = clock.nowMs();
+  assert.equal(engine.wasAwayAt(beforeMs), false);
+  clock.advance(60_000);
   hangs = true;
   await facts(undefined);
+  const awayMs = clock.nowMs();
+  assert.equal(engine.wasAwayAt(awayMs), true);
   hangs = false;
   await facts('1');
   assert.equal(connections, 2);
+  assert.deepEqual(
+    [beforeMs, awayMs, clock.nowMs() + 1].map((atMs) => engine.wasAwayAt(atMs)),
+    [false, true, false],
+  );
 });
 
 test('failures of the engine: outages wait, refusals say what was tried', () => {

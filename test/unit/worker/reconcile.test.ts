@@ -4,13 +4,14 @@ import fc from 'fast-check';
 import type { TaskId } from '../../../src/model/ids.ts';
 import type { Task, TaskStatus } from '../../../src/model/objects.ts';
 import { compareTaskStates, type DesiredState, isTerminalState } from '../../../src/model/task-state.ts';
-import type {
-  Observation,
-  Operation,
-  OperationFailure,
-  WorkerEffect,
-  WorkerEvent,
-  WorkerState,
+import {
+  DRAIN_MS,
+  type Observation,
+  type Operation,
+  type OperationFailure,
+  type WorkerEffect,
+  type WorkerEvent,
+  type WorkerState,
 } from '../../../src/worker/core/local-task.ts';
 import { initialWorkerState, reconcile } from '../../../src/worker/core/reconcile.ts';
 import { makeTask } from '../../support/worker-fixtures.ts';
@@ -219,6 +220,31 @@ test('an outage is waited out without limit, and its end is acted on at once', (
   bench.list();
   done(bench, task.id, 'prepare', 'create', 'start');
   assert.equal(bench.last(task.id)?.state, 'running');
+});
+
+test('a task that others reach is stopped a moment after its routes are gone, one that nobody reaches at once', () => {
+  const port = { protocol: 'tcp', targetPort: 80, publishedPort: 8_080, publishMode: 'ingress' } as const;
+  for (const [endpointPorts, waits] of [
+    [[port], true],
+    [[], false],
+  ] as const) {
+    const bench = new Bench();
+    const task = makeTask({ endpointPorts });
+    bench.assign(task);
+    done(bench, task.id, 'prepare', 'create', 'start');
+    // What happens meanwhile does not cut the wait short.
+    bench.feed({ kind: 'changed', taskId: task.id });
+    bench.assign({ ...task, desiredState: 'shutdown' });
+    bench.succeed(task.id);
+    if (waits) {
+      assert.equal(bench.pending.size, 0);
+      assert.equal(bench.wakeAt, bench.nowMs + DRAIN_MS);
+      bench.nowMs += DRAIN_MS;
+      bench.feed({ kind: 'wake' });
+    }
+    done(bench, task.id, 'stop');
+    assert.equal(bench.last(task.id)?.state, 'shutdown');
+  }
 });
 
 test('a task with a health check is RUNNING only when healthy, and is ended when unhealthy', () => {
