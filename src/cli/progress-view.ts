@@ -176,6 +176,10 @@ function slotErrors(service: ServiceView, slot: Slot): string[] {
   if (waiting?.status.state === 'pending' && /no suitable node/.test(waiting.status.message)) {
     errors.push(waiting.status.message);
   }
+  // It is tried again (an image that cannot be pulled now); until then this is why nothing happens.
+  if (waiting !== undefined && !isTerminalState(waiting.status.state) && waiting.status.error !== '') {
+    errors.push(`task ${waiting.id.slice(0, 12)} ${waiting.status.state}: ${waiting.status.error}`);
+  }
   return errors;
 }
 

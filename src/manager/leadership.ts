@@ -70,6 +70,8 @@ export class Leadership {
   readonly #abort = new AbortController();
   readonly #unsubscribe: () => void;
   #adding: Promise<void> | null = null;
+  /** The state changed while managers were being added. */
+  #addAgain = false;
   #retry: Timer | null = null;
 
   constructor(term: number, dependencies: LeadershipDependencies) {
@@ -106,11 +108,18 @@ export class Leadership {
 
   /** Brings every manager that the state knows into the consensus group, one at a time. */
   #addManagers(): void {
-    if (this.#adding !== null || this.#abort.signal.aborted) return;
+    if (this.#abort.signal.aborted) return;
+    if (this.#adding !== null) {
+      this.#addAgain = true;
+      return;
+    }
     this.#retry?.cancel();
     this.#retry = null;
     this.#adding = this.#addMissing().finally(() => {
       this.#adding = null;
+      if (!this.#addAgain) return;
+      this.#addAgain = false;
+      this.#addManagers();
     });
   }
 

@@ -21,6 +21,17 @@ function status(state: TaskState, text: { message?: string; error?: string } = {
 const three: ServiceMode = { kind: 'replicated', replicas: 3 };
 
 describe('the progress of a replicated service', () => {
+  it('says why a task that is tried again does not get on', () => {
+    const api = new FakeApi();
+    const web = service(api, three);
+    const task = api.addTask(web, {
+      slot: 1,
+      status: status('preparing', { error: 'the registry is away' }),
+    });
+    const view = progressView(web, api.tasks, api.nodes);
+    assert.deepEqual(view.errors, [`task ${task.id.slice(0, 12)} preparing: the registry is away`]);
+  });
+
   it('has a line a slot and is done when all run', () => {
     const api = new FakeApi();
     const web = service(api, three);

@@ -333,8 +333,8 @@ describe('joining', () => {
       assert.equal(answer.role, role);
       const certificate = parseNodeCertificate(answer.certificatePem);
       assert.ok(certificate.ok);
-      assert.equal(certificate.value.role, role);
-      assert.equal(certificate.value.nodeId, answer.nodeId);
+      assert.equal(certificate.value.identity.role, role);
+      assert.equal(certificate.value.identity.nodeId, answer.nodeId);
       const node = log.store.get('node', answer.nodeId);
       assert.equal(node?.spec.role, role);
       assert.equal(node?.status.address, '192.0.2.8');
