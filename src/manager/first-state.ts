@@ -45,6 +45,7 @@ export function firstActions(first: FirstNode, random: Random): Action[] {
     spec: { labels: first.labels, role: 'manager', availability: first.availability },
     description: unknownDescription(first.hostname),
     status: { state: 'unknown', message: 'starting', address: first.address },
+    rpcAddress: first.managerAddress,
     manager: { raftId: first.raftId, address: first.managerAddress },
     attachments: [],
   };

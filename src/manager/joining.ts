@@ -1,6 +1,5 @@
 /** How the leader admits a new node: token in, certificate out. */
 import { SwarmdError } from '../base/errors.ts';
-import { randomBelow, type Random } from '../base/random.ts';
 import { newId, type NodeId } from '../model/ids.ts';
 import type { ClusterNode, NodeDescription } from '../model/objects.ts';
 import type { JoinAnswer, JoinRequest } from '../model/wire.ts';
@@ -9,6 +8,7 @@ import { describeJoinTokenRefusal, parseJoinToken, roleOfSecret, rootDigest } fr
 import { type ApiContext, commit } from './api/commit.ts';
 import { theCluster } from './api/nodes.ts';
 import { managerPeers } from './dispatcher/items.ts';
+import { newRaftId } from './raft-id.ts';
 
 /** A description of a node that has not connected yet. */
 export function unknownDescription(hostname: string): NodeDescription {
@@ -23,11 +23,6 @@ export function unknownDescription(hostname: string): NodeDescription {
     swarmdVersion: '',
     networkRung: 'host-ports',
   };
-}
-
-/** A member id of the consensus group: random, at most 47 bits, never 0. */
-export function newRaftId(random: Random): number {
-  return randomBelow(random, 0x8000) * 0x1_0000_0000 + random.uint32() + 1;
 }
 
 /** What an address of a node may look like: an IP address or a host name. */
@@ -86,6 +81,7 @@ export async function admitNode(
     spec: { labels: {}, role, availability: 'active' },
     description: unknownDescription(request.hostname),
     status: { state: 'unknown', message: 'joined, not connected yet', address },
+    rpcAddress: `${host}:${request.port}`,
     ...(role === 'manager' ? { manager: { raftId, address: `${host}:${request.port}` } } : {}),
     attachments: [],
   };

@@ -9,6 +9,7 @@ import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
+import { finishDemotion } from './api/roles.ts';
 import { planAllocation, planAttachments } from './allocator/allocator.ts';
 import { ControlLoop, type NamedPlanner } from './control-loop.ts';
 import { DispatcherServer } from './dispatcher/server.ts';
@@ -42,6 +43,7 @@ export const planners: readonly NamedPlanner[] = [
 export interface ConsensusGroup {
   status(): RaftStatus;
   addMember(member: RaftMember, signal: AbortSignal): Promise<void>;
+  removeMember(id: number, signal: AbortSignal): Promise<void>;
 }
 
 export interface LeadershipDependencies {
@@ -132,6 +134,7 @@ export class Leadership {
       const next = missing.find((member) => !tried.has(member.id));
       if (this.#abort.signal.aborted) return;
       if (next === undefined) {
+        await this.#finishDemotions();
         if (missing.length > 0) this.#retry = clock.setTimer(MEMBERSHIP_RETRY_MS, () => this.#addManagers());
         return;
       }
@@ -147,6 +150,33 @@ export class Leadership {
           address,
           error: errorMessage(error),
         });
+      }
+    }
+  }
+
+  /** A leader that went in the midst of a demotion left a manager whose spec says worker. */
+  async #finishDemotions(): Promise<void> {
+    const { group, stateMachine, proposer, random, clock, log, isLeaving } = this.#dependencies;
+    const { store } = stateMachine;
+    for (const node of [...store.all('node')]) {
+      if (node.manager === undefined || node.spec.role === 'manager' || isLeaving(node.manager.raftId))
+        continue;
+      // A leader demotes itself only by handing over first; the next one finishes it.
+      if (node.manager.raftId === group.status().memberId) continue;
+      const context = {
+        view: store,
+        proposer,
+        random,
+        nowMs: () => clock.nowMs(),
+        raftStatus: () => group.status(),
+        removeMember: (id: number, signal: AbortSignal) => group.removeMember(id, signal),
+        exclusively: <T>(run: () => Promise<T>) => run(),
+      };
+      try {
+        await finishDemotion(context, node.id, this.#abort.signal);
+      } catch (error) {
+        if (this.#abort.signal.aborted) return;
+        log.warn('a demotion could not be finished', { node: node.id, error: errorMessage(error) });
       }
     }
   }
@@ -173,8 +203,14 @@ export class Leadership {
     const voters = new Set<number>();
     for (const member of group.status().members) if (member.voter) voters.add(member.id);
     const missing: RaftMember[] = [];
-    for (const { id, manager } of stateMachine.store.all('node')) {
-      if (manager === undefined || voters.has(manager.raftId) || isLeaving(manager.raftId)) continue;
+    for (const { id, manager, spec } of stateMachine.store.all('node')) {
+      if (
+        manager === undefined ||
+        spec.role === 'worker' ||
+        voters.has(manager.raftId) ||
+        isLeaving(manager.raftId)
+      )
+        continue;
       missing.push({ id: manager.raftId, nodeId: id, address: manager.address, voter: true });
     }
     return missing;

@@ -327,6 +327,7 @@ export class Manager {
       nowMs: () => clock.nowMs(),
       raftStatus: () => this.#raft.status(),
       removeMember: (raftId, signal) => this.#raft.removeMember(raftId, signal),
+      handOver: (signal) => this.#raft.transferLeadership(null, signal),
       leaving: this.#leaving,
       exclusively: (run) => this.#writes.run(run),
     };

@@ -93,6 +93,8 @@ export interface ClusterNode {
   readonly spec: NodeSpec;
   readonly description: NodeDescription;
   readonly status: NodeStatus;
+  /** host:port of the node's own RPC server, as it says itself. */
+  readonly rpcAddress?: string;
   /** Set on managers: their Raft member id and the address peers reach. */
   readonly manager?: { readonly raftId: number; readonly address: string };
   /** The node's own address (gateway) on each network it takes part in. */

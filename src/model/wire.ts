@@ -14,6 +14,8 @@ export interface SessionRequest {
   readonly description: NodeDescription;
   /** Address other nodes reach this one at (no port). Empty: the address the manager sees. */
   readonly address: string;
+  /** host:port of the node's own RPC server; '' while it says none. */
+  readonly rpcAddress: string;
   /** The session to replace, '' at first. */
   readonly previousSession: string;
 }
@@ -88,6 +90,8 @@ export type SessionMessage =
       readonly managers: readonly ManagerPeer[];
     }
   | { readonly kind: 'managers'; readonly managers: readonly ManagerPeer[] }
+  /** What the node is to be, after `welcome` and whenever that changes. `raftId` 0: no manager. */
+  | { readonly kind: 'role'; readonly role: 'manager' | 'worker'; readonly raftId: number }
   | {
       readonly kind: 'assignments';
       readonly type: 'complete' | 'incremental';

@@ -97,6 +97,10 @@ export class OverlayNetworks implements TaskNetworkProvider {
 
   /** Takes the new routing state and brings the networks up to it in the background. */
   update(routing: RoutingState): void {
+    // Known and now gone: no task of this node needs it any more, and its subnet may be given to another network.
+    for (const id of this.#prepared.keys()) {
+      if (this.#networks.has(id) && !routing.networks.has(id)) this.#prepared.delete(id);
+    }
     this.#networks = routing.networks;
     this.#endpoints = routing.endpoints;
     void this.#request();

@@ -17,6 +17,8 @@ export interface Identity {
   readonly role: 'manager' | 'worker';
   /** Member id in the consensus group; 0 for workers. */
   readonly raftId: number;
+  /** Set from the moment a worker is to become a manager until its log is there: it begins as a joiner. */
+  readonly raftStart?: 'join';
   readonly listen: { readonly host: string; readonly port: number };
   /** How other nodes reach this one. */
   readonly advertise: { readonly host: string; readonly port: number };

@@ -10,7 +10,7 @@ import { SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import { firstActions } from '../manager/first-state.ts';
-import { newRaftId } from '../manager/joining.ts';
+import { newRaftId } from '../manager/raft-id.ts';
 import type { ManagerOptions } from '../manager/manager.ts';
 import { type ClusterId, newId, type NodeId } from '../model/ids.ts';
 import type { JoinAnswer, JoinRequest } from '../model/wire.ts';
@@ -42,7 +42,8 @@ export async function becomeMember(
 ): Promise<Membership> {
   const known = await readIdentity(options.dataDir);
   if (mode.kind === 'resume') {
-    if (known !== null) return { ...known, start: { kind: 'resume' }, isNew: false };
+    if (known !== null)
+      return { ...known, start: { kind: known.identity.raftStart ?? 'resume' }, isNew: false };
     throw new SwarmdError(
       'FAILED_PRECONDITION',
       `the data folder ${options.dataDir} belongs to no cluster: make one with "swarmd init", or join one with "swarmd join"`,

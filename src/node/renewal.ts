@@ -4,7 +4,7 @@
  * Data owned: the timer. Invariants: the key stays, only the certificate changes; a certificate is used only once it
  * is on disk; a renewal that fails is tried again until the certificate has ended, and every failure is logged.
  */
-import type { Clock, Timer } from '../base/clock.ts';
+import { type Clock, sleep, type Timer } from '../base/clock.ts';
 import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
@@ -29,6 +29,9 @@ export interface RenewalDependencies {
 const LOOK_MS = 6 * 3_600_000;
 /** Wait after a renewal that failed, milliseconds. */
 const RETRY_MS = 60_000;
+/** Time to get a certificate for a new role, and the wait between tries, milliseconds. */
+const RENEW_AS_MS = 10_000;
+const RENEW_AS_RETRY_MS = 200;
 /** Time for one manager to answer, milliseconds. */
 const ANSWER_MS = 10_000;
 
@@ -85,7 +88,29 @@ export class CertificateRenewal {
     }
   }
 
-  async #renew(): Promise<void> {
+  /**
+   * Renews at once, until the certificate says `role`: managers may hear of a change of role a moment later than the
+   * node. Rejects with the last failure after ten seconds.
+   */
+  async renewAs(role: 'manager' | 'worker'): Promise<void> {
+    const { clock } = this.#dependencies;
+    const until = clock.monotonicMs() + RENEW_AS_MS;
+    for (;;) {
+      let failure: unknown;
+      try {
+        await this.#renew(role);
+        this.#timer?.cancel();
+        this.start();
+        return;
+      } catch (error) {
+        failure = error;
+      }
+      if (this.#abort.signal.aborted || clock.monotonicMs() > until) throw failure;
+      await sleep(clock, RENEW_AS_RETRY_MS, this.#abort.signal);
+    }
+  }
+
+  async #renew(role?: 'manager' | 'worker'): Promise<void> {
     const { managers, connect, current, replace, clock } = this.#dependencies;
     const credentials = current();
     const csrPem = await createSigningRequest(credentials.keyPem);
@@ -99,6 +124,9 @@ export class CertificateRenewal {
           const renewed = verifyNodeCertificate(certificatePem, credentials.rootPem, clock.nowMs());
           if (!renewed.ok)
             throw new SwarmdError('CORRUPT', `${address} answered with an unusable certificate`);
+          if (role !== undefined && renewed.value.role !== role) {
+            throw new SwarmdError('UNAVAILABLE', `${address} does not know yet that this node is a ${role}`);
+          }
           await replace({ ...credentials, certificatePem });
           return;
         } finally {

@@ -5,7 +5,9 @@
  * Invariants: a failed start leaves nothing running and no half-made membership; the daemon ends by itself when its
  * log cannot be written any more.
  */
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { errorMessage, SwarmdError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
@@ -21,7 +23,7 @@ import { ConnectionPool } from '../rpc/connection-pool.ts';
 import { RpcServer } from '../rpc/server.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
 import { folderError } from './folder-error.ts';
-import { type Credentials, forgetIdentity, writeIdentity } from './identity.ts';
+import { type Credentials, forgetIdentity, type Identity, writeIdentity } from './identity.ts';
 import { type FolderLock, lockFolder } from './lock.ts';
 import { becomeMember, type Membership } from './membership.ts';
 import { CertificateRenewal } from './renewal.ts';
@@ -68,7 +70,6 @@ export async function startNode(options: NodeOptions, mode: StartMode): Promise<
 class Daemon implements RunningNode {
   readonly nodeId: string;
   readonly clusterId: string;
-  readonly role: 'manager' | 'worker';
   readonly socketPath: string;
   readonly advertised: string;
   readonly ended: Promise<number>;
@@ -79,7 +80,10 @@ class Daemon implements RunningNode {
   readonly #pool: ConnectionPool;
   readonly #end: (exitCode: number) => void;
   readonly #renewal: CertificateRenewal;
+  readonly #handlers: OpenHandlers = { calls: {}, streams: {}, notifications: {} };
+  #identity: Identity;
   #credentials: Credentials;
+  #roleChange: Promise<void> = Promise.resolve();
   #managers: readonly ManagerPeer[] = [];
   #server: RpcServer | null = null;
   #manager: Manager | null = null;
@@ -96,7 +100,7 @@ class Daemon implements RunningNode {
     this.#lock = lock;
     this.nodeId = identity.nodeId;
     this.clusterId = identity.clusterId;
-    this.role = identity.role;
+    this.#identity = identity;
     this.socketPath = options.socketPath;
     this.advertised = formatAddress(identity.advertise.host, identity.advertise.port);
     const { promise, resolve } = Promise.withResolvers<number>();
@@ -116,7 +120,7 @@ class Daemon implements RunningNode {
       log,
       current: () => this.#credentials,
       replace: async (credentials) => {
-        await writeIdentity(options.dataDir, identity, credentials);
+        await writeIdentity(options.dataDir, this.#identity, credentials);
         this.#credentials = credentials;
         this.#server?.setCredentials(credentials);
       },
@@ -130,16 +134,15 @@ class Daemon implements RunningNode {
 
   async start(): Promise<void> {
     const { identity, credentials, isNew } = this.#membership;
-    const handlers: OpenHandlers = { calls: {}, streams: {}, notifications: {} };
     this.#server = await RpcServer.listen({
       ...identity.listen,
       credentials,
-      handlers,
+      handlers: this.#handlers,
       admit: (peer) => this.#manager?.admit(peer) ?? ok(peer),
       clock,
       log: this.#log,
     });
-    if (identity.role === 'manager') await this.#startManager(handlers);
+    if (identity.role === 'manager') await this.#startManager(this.#membership.start);
     if (isNew) await writeIdentity(this.#options.dataDir, identity, credentials);
     const environment = { path: process.env['PATH'] ?? '', hostname: hostname() };
     this.#worker = await WorkerSide.create(
@@ -153,6 +156,7 @@ class Daemon implements RunningNode {
         onManagers: (peers) => {
           this.#managers = peers;
         },
+        onRole: (role, raftId) => this.#onRole(role, raftId),
       },
       environment,
     );
@@ -174,22 +178,71 @@ class Daemon implements RunningNode {
     return this.#stopping;
   }
 
-  async #startManager(handlers: OpenHandlers): Promise<void> {
-    const { identity, start } = this.#membership;
-    const self = { id: identity.raftId, nodeId: identity.nodeId, address: this.advertised, voter: true };
+  get role(): 'manager' | 'worker' {
+    return this.#identity.role;
+  }
+
+  async #startManager(start: Membership['start']): Promise<void> {
+    const { raftId, nodeId } = this.#identity;
+    const self = { id: raftId, nodeId, address: this.advertised, voter: true };
     this.#manager = await Manager.open(
       { dataDir: this.#options.dataDir, self, start },
       { pool: this.#pool, clock, random, log: this.#log, onFatal: (error) => this.#fail(error) },
     );
     const own = this.#manager.handlers();
-    Object.assign(handlers.calls, own.calls);
-    Object.assign(handlers.streams, own.streams);
-    Object.assign(handlers.notifications, own.notifications);
+    Object.assign(this.#handlers.calls, own.calls);
+    Object.assign(this.#handlers.streams, own.streams);
+    Object.assign(this.#handlers.notifications, own.notifications);
+    if (this.#identity.raftStart === undefined) return;
+    const { raftStart: _done, ...identity } = this.#identity;
+    await this.#become(identity);
+  }
+
+  async #become(identity: Identity): Promise<void> {
+    await writeIdentity(this.#options.dataDir, identity, this.#credentials);
+    this.#identity = identity;
+  }
+
+  /** The cluster made this node a manager, or a worker. One change at a time; a failed one is told again by each session. */
+  #onRole(role: 'manager' | 'worker', raftId: number): void {
+    this.#roleChange = this.#roleChange
+      .then(async () => {
+        if (this.#stopping !== null || role === this.role) return;
+        this.#log.info('the role of this node changes', { to: role });
+        await this.#renewal.renewAs(role);
+        await (role === 'manager' ? this.#promote(raftId) : this.#demote());
+        this.#log.info('the role of this node changed', { to: role });
+      })
+      .catch((error: unknown) => {
+        this.#log.error('the role of this node could not be changed; restart the daemon to try again', {
+          to: role,
+          error: errorMessage(error),
+        });
+      });
+  }
+
+  async #promote(raftId: number): Promise<void> {
+    // What an earlier life as a manager left belongs to another member.
+    await rm(join(this.#options.dataDir, 'raft'), { recursive: true, force: true });
+    await this.#become({ ...this.#identity, role: 'manager', raftId, raftStart: 'join' });
+    await this.#startManager({ kind: 'join' });
+  }
+
+  async #demote(): Promise<void> {
+    const manager = this.#manager;
+    this.#manager = null;
+    for (const part of [this.#handlers.calls, this.#handlers.streams, this.#handlers.notifications]) {
+      for (const method of Object.keys(part)) delete part[method];
+    }
+    await manager?.stop();
+    const managers = this.#managers.map((peer) => peer.address);
+    await this.#become({ ...this.#identity, role: 'worker', raftId: 0, managers });
+    await rm(join(this.#options.dataDir, 'raft'), { recursive: true, force: true });
   }
 
   /** The worker of a manager asks its own manager first: it knows the leader. */
   #ownManagerFirst(): Membership['identity'] {
-    const { identity } = this.#membership;
+    const identity = this.#identity;
     if (identity.role !== 'manager') return identity;
     return { ...identity, managers: [...new Set([this.advertised, ...identity.managers])] };
   }

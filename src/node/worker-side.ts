@@ -14,6 +14,7 @@ import { IngressProxy } from '../ingress/proxy.ts';
 import { systemCommands } from '../network/commands.ts';
 import { OverlayNetworks } from '../network/driver.ts';
 import { detectRung, type NetworkRung } from '../network/rung.ts';
+import { formatAddress } from '../rpc/address.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
 import { Agent } from '../worker/agent.ts';
 import { engineAddress } from '../worker/docker-engine.ts';
@@ -31,6 +32,7 @@ export interface WorkerSideDependencies {
   readonly log: Logger;
   connect(address: string, handlers: RpcHandlers, signal: AbortSignal): Promise<RpcConnection>;
   onManagers(peers: readonly ManagerPeer[]): void;
+  onRole(role: 'manager' | 'worker', raftId: number): void;
 }
 
 const VXLAN_PORT = 4790;
@@ -120,6 +122,7 @@ export class WorkerSide {
         nodeId,
         dataDir: options.dataDir,
         nodeAddress: identity.dataPathAddress,
+        rpcAddress: formatAddress(identity.advertise.host, identity.advertise.port),
         hostname: environment.hostname,
         initialManagers: identity.managers,
       },
@@ -133,6 +136,7 @@ export class WorkerSide {
         describe: nodeDescriber(this.#runtimes, rung, clock, () => this.#warnings()),
         onRouting: (routing) => this.#route(routing),
         onManagers: (peers) => dependencies.onManagers(peers),
+        onRole: (role, raftId) => dependencies.onRole(role, raftId),
       },
     );
   }

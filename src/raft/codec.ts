@@ -213,6 +213,20 @@ export function encodeContactList(list: ContactList): Uint8Array {
   return writer.bytes;
 }
 
+/** The member a frame comes from; 0 when it does not say. */
+export function senderOf(frame: Frame): number {
+  switch (frame.kind) {
+    case 'message':
+      return frame.message.from;
+    case 'snapshot-chunk':
+      return frame.chunk.message.from;
+    case 'snapshot-ack':
+      return frame.ack.from;
+    case 'contacts':
+      return 0;
+  }
+}
+
 /** Decodes a frame; null when it is malformed. */
 export function decodeFrame(bytes: Uint8Array): Frame | null {
   try {

@@ -12,7 +12,7 @@ import { assert } from '../base/assert.ts';
 import type { Timer } from '../base/clock.ts';
 import { SwarmdError, toSwarmdError } from '../base/errors.ts';
 import { Applier } from './applier.ts';
-import { decodeFrame, type SnapshotChunk } from './codec.ts';
+import { decodeFrame, senderOf, type SnapshotChunk } from './codec.ts';
 import { Conditions } from './conditions.ts';
 import { RaftCore, type Ready } from './core/node.ts';
 import { APPEND_THREAD, APPLY_THREAD, type Message } from './core/types.ts';
@@ -66,6 +66,7 @@ export class RaftNode {
   /** A lone voter need not wait for anybody: it campaigns once it applied what it knows to be committed. */
   #campaignWhenCaughtUp = true;
   #malformedFrames = 0;
+  #expelledFrames = 0;
 
   /**
    * Opens a member on its storage and starts it. Rejects with CORRUPT (damaged log), FAILED_PRECONDITION
@@ -160,6 +161,10 @@ export class RaftNode {
       this.#malformedFrames++;
       return;
     }
+    if (this.#members.isExpelled(senderOf(frame))) {
+      this.#expelledFrames++;
+      return;
+    }
     this.#guard(() => {
       if (frame.kind === 'snapshot-ack') {
         if (frame.ack.to === this.#options.memberId) this.#sender.onAck(frame.ack);
@@ -171,6 +176,11 @@ export class RaftNode {
         this.#core.receive(frame.message);
       }
     });
+  }
+
+  /** Notes that a member is at another address by now, before a leader could write it into the log. */
+  noteAddress(id: number, address: string): void {
+    this.#members.moved(id, address);
   }
 
   /** Adds a member: as a learner first, promoted (when it is to vote) once it caught up. Leader only. */
@@ -196,6 +206,11 @@ export class RaftNode {
   /** Frames that were dropped because they could not be decoded. */
   malformedFrames(): number {
     return this.#malformedFrames;
+  }
+
+  /** Frames that were dropped because the group was forced to go on without their sender. */
+  expelledFrames(): number {
+    return this.#expelledFrames;
   }
 
   /** Stops and closes the storage. What is in flight is answered "unknown"; safe to call twice. */
@@ -357,6 +372,7 @@ export class RaftNode {
       commitIndex: log.committed,
       appliedIndex: log.applied,
       members: this.#members.list,
+      expelled: this.#members.expelled,
     };
   }
 

@@ -10,7 +10,10 @@ import type { ConfigState } from './core/types.ts';
 import type { RaftMember } from './types.ts';
 
 /** How to reach a member. */
-export type Contact = Pick<RaftMember, 'id' | 'nodeId' | 'address'>;
+export interface Contact extends Pick<RaftMember, 'id' | 'nodeId' | 'address'> {
+  /** The group was forced to go on without it: it is never listened to again. */
+  readonly expelled?: true;
+}
 
 const MEMBER_ID_MAX = 2 ** 48 - 1;
 
@@ -21,7 +24,9 @@ export function isMemberId(id: unknown): id is number {
 
 /** Encodes how to reach members. */
 export function encodeContacts(contacts: readonly Contact[]): Uint8Array {
-  const rows = contacts.map(({ id, nodeId, address }) => ({ id, nodeId, address }));
+  const rows = contacts.map(({ id, nodeId, address, expelled }) =>
+    expelled === true ? { id, nodeId, address, expelled } : { id, nodeId, address },
+  );
   return new TextEncoder().encode(JSON.stringify(rows));
 }
 
@@ -48,19 +53,24 @@ export function decodeContacts(bytes: Uint8Array): readonly Contact[] {
 
 function isContact(row: unknown): row is Contact {
   if (typeof row !== 'object' || row === null) return false;
-  const { id, nodeId, address } = row as Record<string, unknown>;
+  const { id, nodeId, address, expelled } = row as Record<string, unknown>;
+  if (expelled !== undefined && expelled !== true) return false;
   return isMemberId(id) && typeof nodeId === 'string' && typeof address === 'string';
 }
 
 /** The members and how to reach them. */
 export class MemberTable {
   #contacts = new Map<number, Contact>();
+  readonly #expelled = new Map<number, Contact>();
+  #expelledIds: readonly number[] = [];
+  /** Where members say they are by now; the log may not say so yet. */
+  readonly #moved = new Map<number, string>();
   #config: ConfigState;
   #list: readonly RaftMember[] = [];
 
   constructor(config: ConfigState, contacts: readonly Contact[]) {
     this.#config = config;
-    for (const contact of contacts) this.#contacts.set(contact.id, contact);
+    this.#take(contacts);
     this.#rebuild();
   }
 
@@ -75,34 +85,67 @@ export class MemberTable {
 
   /** How to reach `id`, also shortly after it left (its last messages are still under way). */
   contact(id: number): RaftMember | null {
-    const contact = this.#contacts.get(id);
-    return contact === undefined ? null : (this.get(id) ?? { ...contact, voter: false });
+    const known = this.#contacts.get(id);
+    if (known === undefined) return null;
+    const { nodeId } = known;
+    const address = this.#moved.get(id) ?? known.address;
+    return { id, nodeId, address, voter: this.get(id)?.voter ?? false };
+  }
+
+  /** Whether the group was forced to go on without `id`. */
+  isExpelled(id: number): boolean {
+    return this.#expelled.has(id);
+  }
+
+  /** The members the group was forced to go on without, by ascending id. */
+  get expelled(): readonly number[] {
+    return this.#expelledIds;
+  }
+
+  /** Notes where a member says it is, until the log says where. */
+  moved(id: number, address: string): void {
+    if (this.#contacts.has(id)) this.#moved.set(id, address);
   }
 
   /** Notes how to reach members that the log did not name yet; what the log says is never overruled. */
   learn(contacts: readonly Contact[]): void {
     for (const contact of contacts) {
-      if (!this.#contacts.has(contact.id)) this.#contacts.set(contact.id, contact);
+      const { id, nodeId, address } = contact;
+      if (!this.#contacts.has(id) && !this.#expelled.has(id)) this.#contacts.set(id, { id, nodeId, address });
     }
   }
 
   /** Takes a change that was applied, and the configuration it led to. */
   apply(change: ConfigChange, config: ConfigState): void {
-    for (const contact of decodeContacts(change.context)) this.#contacts.set(contact.id, contact);
+    this.#take(decodeContacts(change.context));
     this.#config = config;
     this.#rebuild();
   }
 
   /** Replaces everything by what a snapshot says. */
   restore(config: ConfigState, data: Uint8Array): void {
-    this.#contacts = new Map(decodeContacts(data).map((contact) => [contact.id, contact]));
+    this.#contacts = new Map();
+    this.#take(decodeContacts(data));
     this.#config = config;
     this.#rebuild();
   }
 
-  /** The contacts of the present members, for a snapshot. */
+  /** The contacts of the present members, and who was expelled, for a snapshot. */
   encode(): Uint8Array {
-    return encodeContacts(this.#list);
+    return encodeContacts([...this.#list, ...this.expelled.map((id) => this.#expelled.get(id) as Contact)]);
+  }
+
+  #take(contacts: readonly Contact[]): void {
+    for (const contact of contacts) {
+      this.#moved.delete(contact.id);
+      if (contact.expelled === true) {
+        this.#expelled.set(contact.id, contact);
+        this.#contacts.delete(contact.id);
+        this.#expelledIds = [...this.#expelled.keys()].sort((a, b) => a - b);
+      } else {
+        this.#contacts.set(contact.id, contact);
+      }
+    }
   }
 
   #rebuild(): void {

@@ -5,7 +5,7 @@ import { type CoreConfig, coreDefaults } from './core/config.ts';
 import type { RaftNodeOptions } from './types.ts';
 
 /** Every option but those that only matter to an empty storage. */
-export type ResolvedOptions = Required<Omit<RaftNodeOptions, 'bootstrap' | 'join'>>;
+export type ResolvedOptions = Required<Omit<RaftNodeOptions, 'bootstrap' | 'join' | 'forceNewCluster'>>;
 
 const MEBIBYTE = 1024 * 1024;
 

@@ -50,6 +50,12 @@ export async function addMember(
     );
   }
   assertLeader(control);
+  if (control.members.isExpelled(member.id)) {
+    throw new SwarmdError(
+      'FAILED_PRECONDITION',
+      `member ${member.id} was left behind when the cluster was forced to go on without it; let its node leave and join again`,
+    );
+  }
   const known = control.members.get(member.id);
   if (known === null) {
     await change(control, { kind: 'add-learner', id: member.id }, member, signal);

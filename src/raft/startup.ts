@@ -8,6 +8,7 @@ import { SwarmdError } from '../base/errors.ts';
 import { encodeConfigChange } from './core/config-codec.ts';
 import { StableLog } from './core/stable-log.ts';
 import type { Entry, HardState } from './core/types.ts';
+import { forcedStart, withBatch } from './forced-start.ts';
 import { encodeContacts, isMemberId, MemberTable } from './members.ts';
 import { type LogBatch, readSnapshotState, type StoredState } from './storage.ts';
 import type { RaftMember, RaftNodeOptions, StateMachine } from './types.ts';
@@ -29,14 +30,24 @@ export async function prepareStorage(options: RaftNodeOptions, stateMachine: Sta
     );
   }
   const stored = await storage.load();
-  if (stored.memberId === null) return initialise(options);
+  if (stored.memberId === null) {
+    if (options.forceNewCluster !== true) return initialise(options);
+    throw new SwarmdError(
+      'FAILED_PRECONDITION',
+      'the raft folder is empty, so there is no cluster to go on with; start a new one with "swarmd init"',
+    );
+  }
   if (stored.memberId !== memberId) {
     throw new SwarmdError(
       'FAILED_PRECONDITION',
       `the raft folder belongs to member ${stored.memberId}, not ${memberId}; give this node its own state folder`,
     );
   }
-  return restore(options, stored, stateMachine);
+  if (options.forceNewCluster !== true) return restore(options, stored, stateMachine);
+  const batch = forcedStart(stored, memberId);
+  if (batch === null) return restore(options, stored, stateMachine);
+  await storage.append(batch);
+  return restore(options, withBatch(stored, batch), stateMachine);
 }
 
 async function initialise(options: RaftNodeOptions): Promise<Started> {

@@ -55,6 +55,8 @@ export interface RaftStatus {
   readonly commitIndex: number;
   readonly appliedIndex: number;
   readonly members: readonly RaftMember[];
+  /** Members that the group was forced to go on without: their ids are never listened to again. */
+  readonly expelled: readonly number[];
 }
 
 /** How to run one member. Only `storage`, `memberId` and one of `bootstrap` and `join` must be given. */
@@ -66,6 +68,11 @@ export interface RaftNodeOptions {
   readonly bootstrap?: RaftMember;
   /** On an empty storage: wait for a leader that added this member to its group. */
   readonly join?: boolean;
+  /**
+   * On a storage in use: go on as the only member of the group, for good. For a majority that is lost: what only
+   * the others knew is lost with them, and none of them may come back. Without effect on a group of one.
+   */
+  readonly forceNewCluster?: boolean;
   /** Milliseconds a tick; 100. Heartbeats go every tick. */
   readonly tickMs?: number;
   /** Ticks without a leader before an election; drawn from 1 to 2 times this; 10. */

@@ -27,6 +27,8 @@ export interface AgentOptions {
   readonly dataDir: string;
   /** Address other nodes reach this one at, without port; empty: as the manager sees it. */
   readonly nodeAddress: string;
+  /** host:port of the node's own RPC server; left out, the managers cannot make it one of theirs. */
+  readonly rpcAddress?: string;
   readonly hostname: string;
   /** host:port of managers to try when none is remembered. */
   readonly initialManagers: readonly string[];
@@ -44,6 +46,8 @@ export interface AgentDependencies {
   /** Called after each change of networks, services or endpoints; kept as it was while disconnected. */
   onRouting(state: RoutingState): void;
   onManagers(peers: readonly ManagerPeer[]): void;
+  /** What the cluster wants this node to be; after each new session and whenever it changes. */
+  onRole?(role: 'manager' | 'worker', raftId: number): void;
   /** Where records are kept: in the data folder, unless a simulator gives its own. */
   readonly store?: WorkerStore;
 }
@@ -219,6 +223,7 @@ export class Agent {
         random,
         log,
         handlers: this.handlers,
+        rpcAddress: this.#options.rpcAddress ?? '',
         nodeAddress: this.#options.nodeAddress,
         description: () => this.#description as NodeDescription,
         onMessage: (message) => this.#receive(message),
@@ -240,6 +245,9 @@ export class Agent {
         return;
       case 'managers':
         this.#learnManagers(message.managers);
+        return;
+      case 'role':
+        this.#dependencies.onRole?.(message.role, message.raftId);
         return;
       case 'assignments': {
         const received = receive(this.#assignments, message);

@@ -22,6 +22,8 @@ export interface ManagerLinkDependencies {
   readonly log: Logger;
   /** Address the node is reached at; empty: as the manager sees it. */
   readonly nodeAddress: string;
+  /** host:port of the node's own RPC server. */
+  readonly rpcAddress: string;
   description(): NodeDescription;
   /** Takes a message of the session; throws when the session must end because of it. */
   onMessage(message: SessionMessage): void;
@@ -158,10 +160,11 @@ export class ManagerLink {
   }
 
   async #serve(connection: RpcConnection, address: string, signal: AbortSignal): Promise<boolean> {
-    const { nodeAddress, description, log } = this.#dependencies;
+    const { nodeAddress, rpcAddress, description, log } = this.#dependencies;
     const request: SessionRequest = {
       description: description(),
       address: nodeAddress,
+      rpcAddress,
       previousSession: this.#previousSession,
     };
     const stream = connection.openStream('dispatcher.session', request, { signal });

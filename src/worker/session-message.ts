@@ -41,6 +41,13 @@ export function parseSessionMessage(value: unknown): Result<SessionMessage> {
     }
     return ok({ kind, managers, sessionId, heartbeatMs });
   }
+  if (kind === 'role') {
+    const { role, raftId } = value;
+    if ((role !== 'manager' && role !== 'worker') || typeof raftId !== 'number') {
+      return refuse('role: role or member id is malformed');
+    }
+    return ok({ kind, role, raftId });
+  }
   if (kind !== 'assignments') return refuse(`unknown session message ${JSON.stringify(kind)}`);
   const { type, sequence, more, put, remove } = value;
   const wellFormed =

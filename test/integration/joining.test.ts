@@ -99,6 +99,19 @@ describe('a manager and a worker', () => {
     assert.equal((await manager.call('node.list', {})).length, 2);
   });
 
+  test('a rotated token: the old one is refused, the new one joins', async () => {
+    const output = await manager.run('join-token', '--rotate', 'worker');
+    const rotated = /swarmd join --token (\S+) (\S+)/.exec(output);
+    assert.ok(rotated !== null && rotated[1] !== tokens.worker, output);
+    const joiner = cluster.daemon('rotated');
+    assertRefused(await joiner.attempt('join', ...NODE_FLAGS, '--token', tokens.worker, address), /token/i);
+    tokens = await manager.call('cluster.tokens', { rotate: null });
+    assert.equal(tokens.worker, rotated[1]);
+    await joiner.start('join', ...NODE_FLAGS, '--token', tokens.worker, rotated[2] ?? '');
+    await joiner.run('leave');
+    assert.equal(await joiner.ended(), 0);
+  });
+
   test('a join to a dead address says that nobody answers there', async () => {
     const port = await publishedPort();
     const joiner = cluster.daemon('dead-address');
@@ -146,6 +159,22 @@ describe('a manager and a worker', () => {
     await worker.start('daemon');
     await manager.waitForRunning('spread', 4);
     assert.deepEqual(worker.taskProcesses(), before);
+  });
+
+  test('--detach: the command returns when the daemon answers, or tells why it does not', async () => {
+    const daemon = cluster.daemon('detached');
+    const made = await daemon.attempt('init', '--detach', ...NODE_FLAGS);
+    assert.equal(made.code, 0, made.stdout + made.stderr);
+    assert.match(made.stdout, /swarmd join --token SWMTKN-1-/);
+    const pid = Number(/in the background \(process (\d+)\)/.exec(made.stdout)?.[1]);
+    try {
+      assert.match(await daemon.run('node', 'ls'), /Leader/);
+      assertRefused(await daemon.attempt('daemon', '--detach'), /in use by another swarmd daemon/);
+      await daemon.run('leave', '--force');
+      await waitFor('the daemon to end', () => !existsSync(`/proc/${pid}`));
+    } finally {
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+    }
   });
 
   test('a folder with an unreadable identity is refused and kept', async () => {

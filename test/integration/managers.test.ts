@@ -15,7 +15,8 @@ describe('three managers and a worker', () => {
     const first = await cluster.init('m1', '--availability', 'drain');
     managers = [first];
     for (const name of ['m2', 'm3']) managers.push(await cluster.join(name, first, 'manager'));
-    worker = await cluster.join('w1', first, 'worker');
+    // Through a manager that does not lead.
+    worker = await cluster.join('w1', managers[1] as Daemon, 'worker');
     for (const manager of managers) {
       const { nodeId } = await manager.call('info', {});
       await first.run('node', 'update', '--availability', 'drain', nodeId);

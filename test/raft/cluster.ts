@@ -132,7 +132,7 @@ export class SimCluster {
   }
 
   /** Starts a member (again). */
-  async start(id: number, how: 'bootstrap' | 'join' | 'restart'): Promise<RaftNode> {
+  async start(id: number, how: 'bootstrap' | 'join' | 'restart' | 'force'): Promise<RaftNode> {
     const sim = this.get(id);
     const life = ++sim.life;
     const isAlive = (): boolean => sim.life === life;
@@ -155,6 +155,7 @@ export class SimCluster {
         memberId: id,
         ...(how === 'bootstrap' ? { bootstrap: sim.member } : {}),
         join: how === 'join',
+        forceNewCluster: how === 'force',
       },
       {
         transport: { send: (to, frames) => isAlive() && this.#send(id, to.id, frames) },

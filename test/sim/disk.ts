@@ -37,7 +37,7 @@ export class SimDisk {
     const { memory } = this;
     // The last life's lock is gone with it.
     memory.locked = false;
-    memory.beforeStep = async (step) => {
+    const beforeStep = async (step: StorageStep): Promise<void> => {
       const { state } = this;
       state.onStep(step, 'before');
       const delayMs = state.delayMaxMs === 0 ? 0 : dice.below(state.delayMaxMs + 1);
@@ -53,7 +53,12 @@ export class SimDisk {
       }
       state.onStep(step, 'after');
     };
-    const storage = new MemoryStorage(memory);
+    // Each life asks its own: what a dead one still tries never reaches the disk.
+    const ownView = new Proxy(memory, {
+      get: (disk, property) =>
+        property === 'beforeStep' ? beforeStep : (Reflect.get(disk, property) as unknown),
+    });
+    const storage = new MemoryStorage(ownView);
     return this.#watched(owner, broken === 'commit-old-term' ? storage : lying(storage, broken));
   }
 

@@ -86,6 +86,10 @@ export interface Draws {
   /** Managers run tasks too. */
   readonly managersWork: boolean;
   readonly raft: RaftDraws;
+  /** The other managers come up within this time. */
+  readonly lateManagersMs: number;
+  /** Bytes of configs in the state: a large one makes snapshots of several chunks. */
+  readonly ballastBytes: number;
   readonly heartbeatMs: number;
   readonly network: NetworkFaults;
   readonly diskDelayMaxMs: number;
@@ -124,7 +128,8 @@ export const faultKinds = [
   'starve-ticks',
   'transfer',
   'remove-manager',
-  'add-manager',
+  'replace-manager',
+  'replace-worker',
   'task-dies',
   'task-vanishes',
   'task-unhealthy',
@@ -160,6 +165,8 @@ export function draw(seed: number): Draws {
       maxMessageBytes: tiny ? 1 : dice.oneOf(4_096, 1024 * 1024),
       maxInflightMessages: tiny ? 1 : dice.oneOf(4, 256),
     },
+    lateManagersMs: dice.oneOf(0, 0, 5_000, 30_000),
+    ballastBytes: dice.chance(60) ? 1_200_000 : 0,
     heartbeatMs: dice.oneOf(500, 1_000, 2_000),
     network: {
       loss: calm ? 0 : dice.oneOf(0, 10, 100, 250),

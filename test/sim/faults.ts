@@ -4,7 +4,7 @@
  * Invariant: every fault that does not end by itself ends with `heal`.
  */
 import { assertNever } from '../../src/base/assert.ts';
-import type { NodeView } from '../../src/model/api.ts';
+import { errorMessage } from '../../src/base/errors.ts';
 import type { FaultKind } from './draws.ts';
 import { healthyNetwork } from './draws.ts';
 import type { ManagerHost, World } from './manager-host.ts';
@@ -14,6 +14,9 @@ import type { WorkerHost } from './worker-host.ts';
 export interface Machines {
   readonly managers: readonly ManagerHost[];
   readonly workers: readonly WorkerHost[];
+  /** A new node in the place of one that was removed: another identity at the same address. */
+  replaceManager(old: ManagerHost): Promise<void>;
+  replaceWorker(old: WorkerHost): Promise<void>;
 }
 
 /** Injects faults. */
@@ -22,7 +25,7 @@ export class Faults {
   readonly #world: World;
   readonly #machines: Machines;
   readonly #kinds: readonly FaultKind[];
-  #removals = 0;
+  #changing = false;
   /** The leader that commits next, after so many times, crashes there; null: none does. */
   #commitTrap: number | null = null;
   /** No faults until then: what the cluster does between storms matters as much as in them. */
@@ -201,10 +204,13 @@ export class Faults {
           .catch(() => {});
         return;
       case 'remove-manager':
-        void this.#removeManager();
+        void this.#change(() => this.#removeManager(false));
         return;
-      case 'add-manager':
-        dice.pick(managers.filter((host) => !host.isUp))?.start();
+      case 'replace-manager':
+        void this.#change(() => this.#removeManager(true));
+        return;
+      case 'replace-worker':
+        void this.#change(() => this.#replaceWorker(worker));
         return;
       default:
         this.#engineFault(kind, worker);
@@ -304,24 +310,44 @@ export class Faults {
     }
   }
 
-  /** A user removes a manager for good. At most so many that a group is left. */
-  async #removeManager(): Promise<void> {
-    const { dice, draws } = this.#world;
-    if (this.#removals >= (draws.managers - 1) >> 1) return;
-    const manager = this.leader()?.live?.manager;
-    if (manager === undefined) return;
-    this.#removals += 1;
-    const abort = new AbortController();
-    this.#world.time.after(20_000, null, 'client timeout', () =>
-      abort.abort(new Error('the client waits no longer')),
-    );
+  /** One change of the cluster's nodes at a time. */
+  async #change(run: () => Promise<void>): Promise<void> {
+    if (this.#changing) return;
+    this.#changing = true;
     try {
-      const nodes = (await manager.call('node.list', {}, abort.signal)) as NodeView[];
-      const victim = dice.pick(nodes.filter((node) => node.manager !== undefined));
-      if (victim !== undefined)
-        await manager.call('node.remove', { ref: victim.id, force: true }, abort.signal);
+      await run();
     } catch (error) {
-      this.#world.note(`a manager was not removed: ${String(error)}`);
+      this.#world.note(`the nodes were not changed: ${errorMessage(error)}`);
+    } finally {
+      this.#changing = false;
     }
+  }
+
+  /** Removes a node through the leader; rejects unless that was acknowledged. */
+  async #remove(nodeId: string): Promise<void> {
+    const leader = this.leader()?.live;
+    if (leader === undefined || leader === null) throw new Error('nobody leads');
+    await this.#world.bounded(20_000, (signal) =>
+      leader.manager.call('node.remove', { ref: nodeId, force: true }, signal),
+    );
+  }
+
+  /** A user removes a manager for good, perhaps to put another in its place. */
+  async #removeManager(replace: boolean): Promise<void> {
+    const leader = this.leader();
+    const members = leader?.raft?.status().members ?? [];
+    const others = this.#machines.managers.filter(
+      (host) => host !== leader && members.some((member) => member.id === host.member.id),
+    );
+    const victim = this.#world.dice.pick(others);
+    if (victim === undefined) return;
+    await this.#remove(victim.member.nodeId);
+    if (replace) await this.#machines.replaceManager(victim);
+  }
+
+  async #replaceWorker(worker: WorkerHost | undefined): Promise<void> {
+    if (worker === undefined || this.#machines.managers.some((host) => host.name === worker.name)) return;
+    await this.#remove(worker.nodeId);
+    await this.#machines.replaceWorker(worker);
   }
 }

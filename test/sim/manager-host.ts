@@ -30,6 +30,8 @@ export interface World {
   violation(what: string): void;
   note(what: string): void;
   logger(host: string): Logger;
+  /** Waits for work of one process, which may die before it answers, for so long. */
+  bounded<T>(limitMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
   /** A raft frame is about to leave a manager. */
   onFrame(host: ManagerHost, bytes: Uint8Array): void;
   /** A manager is about to open its state: whoever checks what it applies subscribes now. */

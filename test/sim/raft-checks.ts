@@ -30,6 +30,7 @@ function lastIndex(disk: MemoryDisk): number {
 /** Everything known of the group's past. */
 export class RaftChecks {
   readonly #violation: (what: string) => void;
+  readonly #note: (what: string) => void;
   readonly #hosts: () => readonly ManagerHost[];
   readonly #leaders = new Map<number, string>();
   /** By `term/index`: what the entry is, and the term of the one before it. */
@@ -42,14 +43,24 @@ export class RaftChecks {
   onLeaderCommit: (host: ManagerHost) => void = () => {};
   digestsCompared = 0;
 
-  constructor(hosts: () => readonly ManagerHost[], violation: (what: string) => void) {
+  constructor(
+    hosts: () => readonly ManagerHost[],
+    violation: (what: string) => void,
+    note: (what: string) => void,
+  ) {
     this.#hosts = hosts;
+    this.#note = note;
     this.#violation = violation;
   }
 
   /** Watches what reaches a host's disk. */
   watch(host: ManagerHost): void {
-    host.disk.onBatch = ({ entries }) => this.#overwrite(host, entries);
+    host.disk.onBatch = ({ entries, hardState }) => {
+      const { term, vote, commit } = hardState ?? host.disk.memory.hardState;
+      const range = entries.length === 0 ? 'nothing' : `${entries[0]?.index}-${entries.at(-1)?.index}`;
+      this.#note(`${host.name} writes ${range}; term ${term} vote ${vote} commit ${commit}`);
+      this.#overwrite(host, entries);
+    };
     host.disk.onDurable = () => this.#durable(host);
   }
 

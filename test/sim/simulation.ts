@@ -6,20 +6,22 @@
  */
 import { randomBase36 } from '../../src/base/random.ts';
 import type { LogFields, Logger } from '../../src/base/log.ts';
-import { newId, type ClusterId, type NodeId } from '../../src/model/ids.ts';
-import { firstActions } from '../../src/manager/first-state.ts';
+import { newId, type NodeId } from '../../src/model/ids.ts';
+import { SwarmdError } from '../../src/base/errors.ts';
+import { encodeBatch } from '../../src/manager/state/codec.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
 import { RaftLog } from '../../src/raft/core/log.ts';
 import { coreDefaults } from '../../src/raft/core/config.ts';
 import { ClusterChecks } from './cluster-checks.ts';
 import { convergenceProblems } from './convergence.ts';
 import { type BrokenVariant, Dice, type Draws, draw } from './draws.ts';
-import { Faults } from './faults.ts';
-import { CLUSTER_ID, ManagerHost, type World } from './manager-host.ts';
+import { Faults, type Machines } from './faults.ts';
+import { ballast, clusterActions, createNode } from './first-objects.ts';
+import { ManagerHost, type World } from './manager-host.ts';
 import { Network } from './network.ts';
 import { RaftChecks } from './raft-checks.ts';
 import type { Served } from './rpc.ts';
-import { type Process, VirtualTime } from './virtual-time.ts';
+import { EPOCH_MS, type Process, VirtualTime } from './virtual-time.ts';
 import { WorkerHost } from './worker-host.ts';
 import { Workload } from './workload.ts';
 
@@ -54,7 +56,7 @@ const CONVERGENCE_MS = 240_000;
 const CONVERGENCE_EVERY_MS = 1_000;
 const CONVERGENCE_EVENTS_MAX = 2_000_000;
 
-class Simulation {
+class Simulation implements Machines {
   readonly time = new VirtualTime();
   readonly draws: Draws;
   readonly problems: string[] = [];
@@ -77,7 +79,11 @@ class Simulation {
     this.draws = draw(options.seed);
     const dice = new Dice(options.seed ^ 0x5bd1e995);
     const violation = (what: string): void => this.#fail(what);
-    this.#raftChecks = new RaftChecks(() => this.managers, violation);
+    this.#raftChecks = new RaftChecks(
+      () => this.managers,
+      violation,
+      (what) => this.#remember(what),
+    );
     this.#clusterChecks = new ClusterChecks(violation);
     this.#world = {
       time: this.time,
@@ -87,6 +93,7 @@ class Simulation {
       broken: options.broken ?? null,
       violation,
       note: (what) => this.#remember(what),
+      bounded: (limitMs, work) => this.#bounded(limitMs, work),
       logger: (host) => this.#logger(host),
       onFrame: (host, bytes) => this.#raftChecks.frame(host, bytes),
       onState: (_host, state) => {
@@ -147,66 +154,84 @@ class Simulation {
   #build(): Action[] {
     const { draws } = this;
     const { dice } = this.#world;
-    const actions: Action[] = [];
-    for (let i = 1; i <= draws.managers; i++) {
-      const name = `m${i}`;
-      const nodeId = newId<NodeId>(dice.random);
-      const member = { id: 1 + dice.below(2 ** 31), nodeId, address: `${name}:2377`, voter: true };
-      const host = new ManagerHost(this.#world, name, member);
-      this.managers.push(host);
-      this.#raftChecks.watch(host);
-    }
-    const addresses = this.managers.map((host) => host.member.address);
-    const addWorker = (name: string, nodeId: NodeId): void => {
-      const onStart = (taskId: Parameters<ClusterChecks['started']>[1]): void =>
-        this.#clusterChecks.started(nodeId, taskId);
-      this.workers.push(new WorkerHost(this.#world, name, nodeId, addresses, onStart));
-    };
-    for (let i = 1; i <= draws.workers; i++) addWorker(`w${i}`, newId<NodeId>(dice.random));
+    for (let i = 1; i <= draws.managers; i++) this.#addManager(`m${i}`);
+    for (let i = 1; i <= draws.workers; i++) this.#addWorker(`w${i}`, newId<NodeId>(dice.random));
     if (draws.managersWork)
-      for (const { name, member } of this.managers) addWorker(name, member.nodeId as NodeId);
-    const [{ member }] = this.managers as [ManagerHost];
-    actions.push(
-      ...firstActions(
-        {
-          clusterId: CLUSTER_ID as ClusterId,
-          nodeId: member.nodeId as NodeId,
-          raftId: member.id,
-          hostname: 'm1',
-          address: 'm1',
-          managerAddress: member.address,
-          rootCertificatePem: '',
-          rootKeyPem: '',
-          labels: {},
-          availability: 'active',
-          spec: { heartbeatMs: draws.heartbeatMs, taskHistoryLimit: 2 },
-        },
-        dice.random,
-      ),
+      for (const { name, member } of [...this.managers]) this.#addWorker(name, member.nodeId as NodeId);
+    const [first, ...others] = this.managers as [ManagerHost, ...ManagerHost[]];
+    const workers = this.workers.filter(({ name }) => name.startsWith('w'));
+    return [
+      ...clusterActions(first, draws, dice.random),
+      ...others.map((host) => createNode(host.member.nodeId, host.name, host.member)),
+      ...workers.map((host) => createNode(host.nodeId, host.name, null)),
+      ...this.#workload.firstActions(),
+      ...ballast(draws.ballastBytes, dice.random),
+    ];
+  }
+
+  #addManager(name: string): ManagerHost {
+    const { dice } = this.#world;
+    const nodeId = newId<NodeId>(dice.random);
+    const host = new ManagerHost(this.#world, name, {
+      id: 1 + dice.below(2 ** 31),
+      nodeId,
+      address: `${name}:2377`,
+      voter: true,
+    });
+    this.managers.push(host);
+    this.#raftChecks.watch(host);
+    return host;
+  }
+
+  #addWorker(name: string, nodeId: NodeId): WorkerHost {
+    const addresses = this.managers.map((host) => host.member.address);
+    const host = new WorkerHost(this.#world, name, nodeId, addresses, (taskId) =>
+      this.#clusterChecks.started(nodeId, taskId),
     );
-    const [, firstNode] = actions;
-    if (firstNode?.kind !== 'create' || firstNode.table !== 'node')
-      throw new Error('the second action makes the first node');
-    const addNode = (
-      id: NodeId,
-      hostname: string,
-      manager: { raftId: number; address: string } | null,
-    ): void => {
-      const { manager: _first, ...plain } = firstNode.object;
-      const object = {
-        ...plain,
-        id,
-        spec: { ...plain.spec, role: manager === null ? ('worker' as const) : ('manager' as const) },
-        description: { ...plain.description, hostname },
-        status: { ...plain.status, address: hostname },
-        ...(manager === null ? {} : { manager }),
-      };
-      actions.push({ kind: 'create', table: 'node', object });
-    };
-    for (const { name, member: other } of this.managers.slice(1))
-      addNode(other.nodeId as NodeId, name, { raftId: other.id, address: other.address });
-    for (const { name, nodeId } of this.workers) if (name.startsWith('w')) addNode(nodeId, name, null);
-    return [...actions, ...this.#workload.firstActions()];
+    this.workers.push(host);
+    return host;
+  }
+
+  /** A new manager at the address of one that was removed. */
+  async replaceManager(old: ManagerHost): Promise<void> {
+    old.crash();
+    this.managers.splice(this.managers.indexOf(old), 1);
+    const own = this.workers.findIndex((host) => host.nodeId === old.member.nodeId);
+    if (own >= 0) this.workers.splice(own, 1).forEach((host) => host.crash());
+    const host = this.#addManager(old.name);
+    await this.#propose([createNode(host.member.nodeId, host.name, host.member)]);
+    host.start();
+  }
+
+  /** A new worker, with an empty engine, in the place of one that was removed. */
+  async replaceWorker(old: WorkerHost): Promise<void> {
+    old.crash();
+    this.workers.splice(this.workers.indexOf(old), 1);
+    const host = this.#addWorker(old.name, newId<NodeId>(this.#world.dice.random));
+    await this.#propose([createNode(host.nodeId, host.name, null)]);
+    host.start();
+  }
+
+  /** What joining does in the end; the certificates before it are not simulated. */
+  async #propose(actions: readonly Action[]): Promise<void> {
+    const raft = this.#faults.leader()?.raft;
+    if (raft === undefined || raft === null) throw new Error('nobody leads');
+    const data = encodeBatch({ at: EPOCH_MS + Math.floor(this.time.nowMs), actions });
+    await this.#bounded(20_000, (signal) => raft.propose(data, signal));
+  }
+
+  #bounded<T>(limitMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const abort = new AbortController();
+      const timer = this.time.after(limitMs, null, 'client timeout', () => {
+        const late = new SwarmdError('TIMEOUT', 'the client waits no longer');
+        abort.abort(late);
+        reject(late);
+      });
+      work(abort.signal)
+        .finally(() => timer.cancel())
+        .then(resolve, reject);
+    });
   }
 
   async #step(): Promise<void> {

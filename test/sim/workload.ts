@@ -139,19 +139,9 @@ export class Workload {
     const manager = host?.live?.manager;
     if (manager === undefined) throw new SwarmdError('NO_LEADER', 'every manager is down');
     this.counts.calls += 1;
-    const abort = new AbortController();
-    const late = new SwarmdError('TIMEOUT', 'the client waits no longer');
     try {
-      return await new Promise<T>((resolve, reject) => {
-        const timer = this.#world.time.after(CALL_TIMEOUT_MS, null, 'client timeout', () => {
-          abort.abort(late);
-          reject(late);
-        });
-        manager
-          .call(method, params, abort.signal)
-          .finally(() => timer.cancel())
-          .then((value) => resolve(value as T), reject);
-      });
+      const answer = this.#world.bounded(CALL_TIMEOUT_MS, (signal) => manager.call(method, params, signal));
+      return (await answer) as T;
     } catch (error) {
       this.counts[error instanceof SwarmdError && refusals.includes(error.code) ? 'refused' : 'unknown'] += 1;
       throw error;
@@ -168,7 +158,8 @@ export class Workload {
     };
     const { id } = await this.#call<ServiceView>('service.create', { spec });
     this.counts.acknowledged += 1;
-    this.kept.add(id);
+    // Somebody else may have found and removed it before its maker heard of it.
+    if (!this.#removed.has(id)) this.kept.add(id);
   }
 
   async #some(): Promise<ServiceView | undefined> {
@@ -243,11 +234,7 @@ export class Workload {
     const live = this.#world.dice.pick(this.#hosts())?.live;
     if (live === null || live === undefined) return;
     const calledAt = ++this.#order;
-    const abort = new AbortController();
-    const timer = this.#world.time.after(CALL_TIMEOUT_MS, null, 'client timeout', () =>
-      abort.abort(new SwarmdError('TIMEOUT', 'the client waits no longer')),
-    );
-    await live.raft.readIndex(abort.signal).finally(() => timer.cancel());
+    await this.#world.bounded(CALL_TIMEOUT_MS, (signal) => live.raft.readIndex(signal));
     const service = live.manager.stateMachine.store.byName('service', name);
     if (service === undefined) throw new SwarmdError('NO_LEADER', 'a member that has not joined yet');
     this.counts.reads += 1;

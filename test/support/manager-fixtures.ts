@@ -48,6 +48,7 @@ export function aRaftStatus(members: readonly RaftMember[] = [], over: Partial<R
     commitIndex: 0,
     appliedIndex: 0,
     members,
+    expelled: [],
     ...over,
   };
 }
@@ -70,6 +71,7 @@ export function apiContext(log: MemoryLog, members: RaftMember[] = []): NodeApiC
       if (at >= 0) members.splice(at, 1);
       return Promise.resolve();
     },
+    handOver: () => Promise.resolve(),
     leaving: new Set(),
     exclusively: (run) => turns.run(run),
   };

@@ -14,10 +14,15 @@ import { printTasks, withListFlags, withTaskFlags } from './service-view.ts';
 
 /** The `node` commands. */
 export function registerNode(program: SwarmdCommand, run: Run): void {
-  const node = program.sub('node', 'the machines of the cluster: ls, inspect, update, ps, rm');
+  const node = program.sub(
+    'node',
+    'the machines of the cluster: ls, inspect, update, promote, demote, ps, rm',
+  );
   registerList(node, run);
   registerInspect(node, run);
   registerUpdate(node, run);
+  registerRole(node, run, 'promote', 'manager');
+  registerRole(node, run, 'demote', 'worker');
   registerPs(node, run);
   registerRemove(node, run);
 }
@@ -39,6 +44,38 @@ async function inspectNode(outside: Outside, api: ApiConnection, ref: string): P
       nodes.map((node) => node.description.hostname),
     );
   }
+}
+
+/** `node promote` and `node demote`: several nodes, one after the other. */
+function registerRole(parent: SwarmdCommand, run: Run, name: string, role: NodeSpec['role']): void {
+  const help = role === 'manager' ? 'make workers managers' : 'make managers workers';
+  const command = parent.sub(name, help).argument('<node...>', 'names, ids or "self"');
+  withConnectionFlags(command).run(run, (refs, self) => {
+    const { outside } = run;
+    return withApi(self, outside, (api) =>
+      forEachRef(
+        refs,
+        async (ref) => printLine(outside, await setRole(outside, api, ref, role)),
+        (error) => printError(outside, `Error: ${error.message}`),
+      ),
+    );
+  });
+}
+
+async function setRole(
+  outside: Outside,
+  api: ApiConnection,
+  ref: string,
+  role: NodeSpec['role'],
+): Promise<string> {
+  const node = await inspectNode(outside, api, ref);
+  const { hostname } = node.description;
+  if (node.spec.role === role) return `Node ${hostname} is already a ${role}.`;
+  const params = { ref: node.id, version: node.meta.version, spec: { ...node.spec, role } };
+  await api.call('node.update', params, { signal: outside.interrupt });
+  return role === 'manager'
+    ? `Node ${hostname} promoted to a manager in the swarm.`
+    : `Manager ${hostname} demoted in the swarm.`;
 }
 
 function registerList(parent: SwarmdCommand, run: Run): void {

@@ -11,6 +11,7 @@ import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { type ApiContext, commit, commitLatest, outOfSequence } from './commit.ts';
 import { findNode } from './lookup.ts';
+import { demoteNode, promoteNode } from './roles.ts';
 import { required } from './services.ts';
 
 /** What node methods need besides the state. */
@@ -18,6 +19,8 @@ export interface NodeApiContext extends ApiContext {
   raftStatus(): RaftStatus;
   /** Takes a manager out of the consensus group; resolves once that is committed. */
   removeMember(raftId: number, signal: AbortSignal): Promise<void>;
+  /** Gives leadership to another manager. */
+  handOver(signal: AbortSignal): Promise<void>;
   /** Member ids being removed: nobody brings them back meanwhile. */
   readonly leaving: Set<number>;
   /** Runs one change after another: what it checks in the state still holds when it is made. */
@@ -50,12 +53,8 @@ export async function updateNode(
   if (params.version !== node.meta.version) {
     throw outOfSequence('node', node.description.hostname, params.version, node.meta.version);
   }
-  if (spec.role !== node.spec.role) {
-    throw new SwarmdError(
-      'FAILED_PRECONDITION',
-      `the role of node ${node.description.hostname} cannot change in place yet: let it leave, then join it with a ${spec.role} token`,
-    );
-  }
+  if (spec.role === 'manager' && node.spec.role === 'worker') return promoteNode(context, node, spec, signal);
+  if (spec.role === 'worker' && node.manager !== undefined) return demoteNode(context, node, spec, signal);
   const object = { ...node, spec };
   await commit(context, [{ kind: 'update', table: 'node', object, expect: params.version }], signal);
   return inspectNode(context, node.id);

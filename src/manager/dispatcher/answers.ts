@@ -2,6 +2,7 @@
 import { SwarmdError } from '../../base/errors.ts';
 import type { NodeId } from '../../model/ids.ts';
 import type { ClusterNode, NodeStatus } from '../../model/objects.ts';
+import type { SessionMessage } from '../../model/wire.ts';
 import type { RpcContext } from '../../rpc/types.ts';
 
 /** The node's status, with the time it entered its state. */
@@ -15,6 +16,13 @@ export function statusOf(
   const { status, meta } = node;
   const since = status.state === state ? (status.since ?? meta.updatedAt) : nowMs;
   return { state, since, message, address };
+}
+
+/** What a node is to be. A manager on its way out stays one until it has left the consensus group. */
+export function roleOf(node: ClusterNode): Extract<SessionMessage, { kind: 'role' }> {
+  const { manager } = node;
+  if (manager === undefined) return { kind: 'role', role: 'worker', raftId: 0 };
+  return { kind: 'role', role: 'manager', raftId: manager.raftId };
 }
 
 /** The session named is not the current one of the node. */

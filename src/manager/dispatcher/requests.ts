@@ -63,6 +63,7 @@ export function parseSessionRequest(params: unknown): SessionRequest {
   return {
     description: parseDescription(description, resources),
     address: textOf(request['address']),
+    rpcAddress: textOf(request['rpcAddress']),
     previousSession: textOf(request['previousSession']),
   };
 }
@@ -87,6 +88,7 @@ function parseDescription(description: Fields, resources: Fields): NodeDescripti
     }),
     swarmdVersion: textOf(description['swarmdVersion']),
     networkRung: description['networkRung'] === 'overlay' ? 'overlay' : 'host-ports',
+    warnings: listOf(description['warnings']).map((warning) => textOf(warning, STATUS_TEXT_MAX)),
   };
 }
 

@@ -18,7 +18,7 @@ import type { RpcConnection, RpcContext, RpcStream } from '../../rpc/types.ts';
 import { type Action, BATCH_ACTIONS_MAX, type Change, type Proposer } from '../state/actions.ts';
 import { splitActions } from '../state/split.ts';
 import type { Store } from '../state/store.ts';
-import { hostOf, notLeading, removed, requirePeer, sessionOver, statusOf } from './answers.ts';
+import { hostOf, notLeading, removed, requirePeer, roleOf, sessionOver, statusOf } from './answers.ts';
 import { DispatcherCore } from './core.ts';
 import { managerPeers } from './items.ts';
 import { parseReports, parseSessionRequest, sessionIdOf } from './requests.ts';
@@ -87,10 +87,19 @@ export class DispatcherServer {
     const { store } = this.#dependencies;
     this.#core.changed(store, changes);
     for (const change of changes) {
-      if (change.table === 'node' && change.after === null) this.#end(change.before?.id, removed(change.id));
+      if (change.table !== 'node') continue;
+      if (change.after === null) this.#end(change.before?.id, removed(change.id));
+      else this.#tellRole(change.before, change.after);
     }
     if (changes.some((change) => change.table === 'node')) this.#tellPeers();
     this.#flushSoon();
+  }
+
+  #tellRole(before: ClusterNode | null, after: ClusterNode): void {
+    const session = this.#sessions.get(after.id);
+    if (session === undefined || (before !== null && isDeepStrictEqual(roleOf(before), roleOf(after))))
+      return;
+    this.#send(session, roleOf(after));
   }
 
   #tellPeers(): void {
@@ -161,6 +170,7 @@ export class DispatcherServer {
       heartbeatMs: this.#heartbeatMs,
       managers: this.#peers,
     });
+    this.#send(session, roleOf(node));
     for (const message of this.#core.open(store, node, session.id, clock.monotonicMs()))
       this.#send(session, message);
     this.#arm();
@@ -275,8 +285,11 @@ export class DispatcherServer {
       nodeId,
       (node) => {
         const status = statusOf(node, 'ready', '', address, this.#dependencies.clock.nowMs());
-        const same = isDeepStrictEqual([node.status, node.description], [status, request.description]);
-        return same ? null : { ...node, status, description: request.description };
+        const rpcAddress = request.rpcAddress === '' ? node.rpcAddress : request.rpcAddress;
+        const said = [status, request.description, rpcAddress];
+        if (isDeepStrictEqual([node.status, node.description, node.rpcAddress], said)) return null;
+        const reached = rpcAddress === undefined ? {} : { rpcAddress };
+        return { ...node, ...reached, status, description: request.description };
       },
       context.signal,
     );

@@ -88,16 +88,17 @@ describe('dispatcher server: sessions', () => {
     it.log.apply([task('t1')]);
     const session = openSession(it);
     await session.welcome();
-    await waitFor('the whole', () => session.messages.length >= 2, quick);
+    const sets = () => session.messages.filter((message) => message.kind === 'assignments');
+    await waitFor('the whole', () => sets().length >= 1, quick);
     const node = it.log.store.get('node', 'n1');
     assert.equal(node?.status.state, 'ready');
     assert.equal(node?.status.address, '10.1.2.3', 'the address the leader saw');
     assert.equal(node?.description.hostname, 'host-of-n1');
     it.log.apply([task('t2')]);
     it.log.apply([task('t3')]);
-    await waitFor('a difference', () => session.messages.length >= 3, quick);
-    const [, whole, difference] = session.messages;
-    assert.ok(whole?.kind === 'assignments' && difference?.kind === 'assignments');
+    await waitFor('a difference', () => sets().length >= 2, quick);
+    const [whole, difference] = sets();
+    assert.ok(whole !== undefined && difference !== undefined);
     assert.deepEqual([whole.type, whole.put.map((item) => item.id)], ['complete', ['t1']]);
     assert.deepEqual(
       [difference.type, difference.sequence, difference.put.map((item) => item.id)],

@@ -6,9 +6,10 @@ import { SwarmdError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/log.ts';
 import { seededRandom } from '../../../src/base/random.ts';
 import { noLeaderError } from '../../../src/manager/group-refusals.ts';
-import { admitNode, newRaftId, parseJoinRequest } from '../../../src/manager/joining.ts';
+import { admitNode, parseJoinRequest } from '../../../src/manager/joining.ts';
 import { LEADER_WAIT_MS, LeaderCalls, Turns } from '../../../src/manager/leader-calls.ts';
 import { Leadership } from '../../../src/manager/leadership.ts';
+import { newRaftId } from '../../../src/manager/raft-id.ts';
 import { encodeBatch } from '../../../src/manager/state/codec.ts';
 import { StoreStateMachine } from '../../../src/manager/state-machine.ts';
 import { createCertificateAuthority } from '../../../src/pki/certificate-authority.ts';
@@ -209,7 +210,7 @@ describe('leadership: the group of managers', () => {
     let index = 0;
     const addNode = (raftId: number): void => {
       const manager = { raftId, address: `m${raftId}:1` };
-      const object = aNode(`m${raftId}`, { manager });
+      const object = aNode(`m${raftId}`, { manager, spec: { role: 'manager' } });
       stateMachine.apply(
         ++index,
         encodeBatch({ at: 1, actions: [{ kind: 'create', table: 'node', object }] }),
@@ -223,6 +224,7 @@ describe('leadership: the group of managers', () => {
         isLeaving: (id) => leaving.has(id),
         group: {
           status: () => aRaftStatus(members),
+          removeMember: () => Promise.resolve(),
           addMember: (one, signal) => {
             added.push(one.id);
             if (!hangs.has(one.id)) {
