@@ -36,6 +36,7 @@ export function withDaemonFlags(command: SwarmdCommand): SwarmdCommand {
 /** Adds what only a new cluster has, and docker's flags for it that come later. */
 export function withClusterFlags(command: SwarmdCommand): SwarmdCommand {
   return command
+    .flag('--force-new-cluster', 'go on with the cluster in the data folder when the other managers are lost')
     .list('--default-addr-pool <cidr>', 'pool that network subnets are cut from (default: 10.0.0.0/8)')
     .value('--default-addr-pool-mask-length <bits>', 'prefix length of those subnets (default: 24)')
     .value('--task-history-limit <count>', 'old tasks kept for each slot (default: 5)')
@@ -45,7 +46,6 @@ export function withClusterFlags(command: SwarmdCommand): SwarmdCommand {
       '--cert-expiry <duration>',
       '--data-path-port <port>',
       '--external-ca <url>',
-      '--force-new-cluster',
       '--max-snapshots <count>',
       '--snapshot-interval <count>',
     ]);
@@ -93,6 +93,19 @@ export function nodeOptionsOf(command: SwarmdCommand, outside: Outside): NodeOpt
     ...(Object.keys(clusterSpec).length === 0 ? {} : { clusterSpec }),
     logLevel: (flags.text('log-level') ?? outside.env['SWARMD_LOG_LEVEL'] ?? 'info') as LogLevel,
     logFormat: (flags.text('log-format') ?? outside.env['SWARMD_LOG_FORMAT']) === 'json' ? 'json' : 'text',
+  };
+}
+
+/** The addresses that were given to a node that has some already. */
+export function moveOf(command: SwarmdCommand, outside: Outside): NonNullable<NodeOptions['move']> {
+  const flags = new FlagReader(command.opts());
+  const listen = flags.text('listen-addr') ?? outside.env['SWARMD_LISTEN_ADDR'];
+  const advertise = flags.text('advertise-addr') ?? outside.env['SWARMD_ADVERTISE_ADDR'];
+  const dataPathAddress = flags.text('data-path-addr');
+  return {
+    ...(listen === undefined ? {} : { listen: listenOf(command, listen) }),
+    ...(advertise === undefined ? {} : { advertise: parseAddress(command, 'advertise-addr', advertise, 0) }),
+    ...(dataPathAddress === undefined ? {} : { dataPathAddress }),
   };
 }
 

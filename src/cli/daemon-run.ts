@@ -6,7 +6,7 @@ import { SwarmdError } from '../base/errors.ts';
 import type { NodeOptions, RunningNode, StartMode } from '../node/types.ts';
 import { fullName, type SwarmdCommand } from './command.ts';
 import type { ApiConnection, BackgroundDaemon, Outside } from './context.ts';
-import { nodeOptionsOf } from './daemon-flags.ts';
+import { moveOf, nodeOptionsOf } from './daemon-flags.ts';
 import { printLine } from './output.ts';
 import { saveOptions } from './saved-options.ts';
 
@@ -27,7 +27,11 @@ export async function runDaemon(
   mode: StartMode,
   announce: (api: ApiConnection, node: { nodeId: string; advertised: string }) => Promise<void>,
 ): Promise<number> {
-  const options = nodeOptionsOf(command, outside);
+  const isMember = mode.kind === 'resume' || mode.kind === 'force-new-cluster';
+  const options = {
+    ...nodeOptionsOf(command, outside),
+    ...(isMember ? { move: moveOf(command, outside) } : {}),
+  };
   if (command.opts<{ detach?: boolean }>().detach === true) {
     return runInBackground(outside, command, options, announce);
   }

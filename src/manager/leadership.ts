@@ -10,6 +10,7 @@ import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
 import { finishDemotion } from './api/roles.ts';
+import { retireExpelled } from './expelled-managers.ts';
 import { planAllocation, planAttachments } from './allocator/allocator.ts';
 import { ControlLoop, type NamedPlanner } from './control-loop.ts';
 import { DispatcherServer } from './dispatcher/server.ts';
@@ -129,6 +130,7 @@ export class Leadership {
   async #addMissing(): Promise<void> {
     const { log, clock } = this.#dependencies;
     const tried = new Set<number>();
+    await this.#retireExpelled();
     for (;;) {
       const missing = this.#missing();
       const next = missing.find((member) => !tried.has(member.id));
@@ -151,6 +153,18 @@ export class Leadership {
           error: errorMessage(error),
         });
       }
+    }
+  }
+
+  async #retireExpelled(): Promise<void> {
+    const { group, stateMachine, proposer, random, clock, log } = this.#dependencies;
+    const context = { view: stateMachine.store, proposer, random, nowMs: () => clock.nowMs() };
+    try {
+      await retireExpelled(context, group.status().expelled, this.#abort.signal);
+    } catch (error) {
+      // Adding one of them is refused, and then this is tried again.
+      if (!this.#abort.signal.aborted)
+        log.warn('managers that were left behind are still listed', { error: errorMessage(error) });
     }
   }
 
@@ -197,17 +211,17 @@ export class Leadership {
     }
   }
 
-  /** Managers of the state that have no vote yet. */
+  /** Managers of the state that have no vote yet, or another address than the group knows. */
   #missing(): RaftMember[] {
     const { group, stateMachine, isLeaving } = this.#dependencies;
-    const voters = new Set<number>();
-    for (const member of group.status().members) if (member.voter) voters.add(member.id);
+    const voters = new Map<number, string>();
+    for (const { id, address, voter } of group.status().members) if (voter) voters.set(id, address);
     const missing: RaftMember[] = [];
     for (const { id, manager, spec } of stateMachine.store.all('node')) {
       if (
         manager === undefined ||
         spec.role === 'worker' ||
-        voters.has(manager.raftId) ||
+        voters.get(manager.raftId) === manager.address ||
         isLeaving(manager.raftId)
       )
         continue;

@@ -19,6 +19,7 @@ import { LevelStorage } from '../raft/level-storage.ts';
 import type { RaftMember, RaftNodeDependencies, RaftNodeOptions, RaftStatus } from '../raft/types.ts';
 import type { ConnectionPool } from '../rpc/connection-pool.ts';
 import type { PeerIdentity, RpcConnection, RpcContext, RpcHandlers, RpcStream } from '../rpc/types.ts';
+import { ANNOUNCE_METHOD, type AnnouncementContext, Announcer, takeAnnouncement } from './announcer.ts';
 import { isLeaderMethod, runMethod } from './api/methods.ts';
 import type { NodeApiContext } from './api/nodes.ts';
 import { serviceLogs } from './api/logs.ts';
@@ -39,7 +40,9 @@ export interface ManagerOptions {
   readonly start:
     | { readonly kind: 'init'; readonly actions: readonly Action[] }
     | { readonly kind: 'join' }
-    | { readonly kind: 'resume' };
+    | { readonly kind: 'resume' }
+    /** As the only manager from now on: the others are lost. */
+    | { readonly kind: 'force-new-cluster' };
 }
 
 /** Opens this manager's member of the consensus group; owns what it is stored on. */
@@ -73,6 +76,7 @@ export class Manager {
   #raft!: RaftNode;
   #proposer!: Proposer;
   #leadership: Leadership | null = null;
+  #announcer: Announcer | null = null;
   #changing: Promise<void> = Promise.resolve();
   #opened = false;
   #stopping: Promise<void> | null = null;
@@ -115,7 +119,28 @@ export class Manager {
       throw error;
     }
     this.#opened = true;
+    this.#announcer = this.#startAnnouncer();
     this.#onStatus();
+  }
+
+  #startAnnouncer(): Announcer {
+    const { clock, log, pool } = this.#dependencies;
+    const { self } = this.#options;
+    return new Announcer({
+      clock,
+      log,
+      self,
+      view: this.stateMachine.store,
+      members: () => this.#raft.status().members,
+      here: async (signal) => {
+        await takeAnnouncement(this.#announcement(), self.nodeId, { address: self.address }, signal);
+      },
+      connect: (member, signal) => pool.get(member.address, member.nodeId, signal),
+    });
+  }
+
+  #announcement(): AnnouncementContext {
+    return { ...this.#apiContext(), noteAddress: (id, address) => this.#raft.noteAddress(id, address) };
   }
 
   async #openRaft(): Promise<RaftNode> {
@@ -127,6 +152,7 @@ export class Manager {
         memberId: self.id,
         ...(start.kind === 'init' ? { bootstrap: self } : {}),
         join: start.kind === 'join',
+        forceNewCluster: start.kind === 'force-new-cluster',
       },
       {
         transport: {
@@ -202,6 +228,11 @@ export class Manager {
           const { request, observed } = params as { request: JoinRequest; observed: string };
           return admitNode(this.#apiContext(), request, observed, context.signal);
         },
+        [ANNOUNCE_METHOD]: (params, context) => {
+          const nodeId = requireManager(context);
+          this.#blocked.refuse(context.connection.peer);
+          return takeAnnouncement(this.#announcement(), nodeId, params, context.signal);
+        },
         'node.renew': async (params, context) => {
           const { peer } = context.connection;
           if (peer === null)
@@ -259,6 +290,7 @@ export class Manager {
         this.#dependencies.log.warn('leadership was not handed over', { error: errorMessage(error) });
       });
     }
+    await this.#announcer?.stop();
     await this.#changing;
     await this.#leadership?.stop();
     this.#leadership = null;
@@ -398,7 +430,9 @@ async function openOnDisk(dataDir: string, ...[options, ports]: Parameters<OpenR
   }
 }
 
-function requireManager(context: RpcContext): void {
-  if (context.connection.peer?.role === 'manager') return;
+/** The node id of the manager that calls. */
+function requireManager(context: RpcContext): string {
+  const { peer } = context.connection;
+  if (peer?.role === 'manager') return peer.nodeId;
   throw new SwarmdError('PERMISSION_DENIED', 'only managers may do this');
 }

@@ -21,15 +21,17 @@ import { createSigningRequest } from '../pki/signing-request.ts';
 import { formatAddress } from '../rpc/address.ts';
 import { connect } from '../rpc/client.ts';
 import { reservePort, resolveAdvertiseHost } from './addresses.ts';
+import { movedIdentity } from './move.ts';
 import { type Credentials, forgetIdentity, type Identity, readIdentity } from './identity.ts';
 import type { NodeOptions, StartMode } from './types.ts';
 
-/** A node that knows who it is. `isNew`: its identity is not written yet. */
+/** A node that knows who it is. `isNew`: its identity is not written yet; `isMoved`: its addresses are not. */
 export interface Membership {
   readonly identity: Identity;
   readonly credentials: Credentials;
   readonly start: ManagerOptions['start'];
   readonly isNew: boolean;
+  readonly isMoved?: boolean;
 }
 
 const JOIN_TIMEOUT_MS = 20_000;
@@ -41,9 +43,9 @@ export async function becomeMember(
   dependencies: { readonly random: Random; readonly log: Logger },
 ): Promise<Membership> {
   const known = await readIdentity(options.dataDir);
+  if (mode.kind === 'force-new-cluster') return survivor(options, known);
   if (mode.kind === 'resume') {
-    if (known !== null)
-      return { ...known, start: { kind: known.identity.raftStart ?? 'resume' }, isNew: false };
+    if (known !== null) return resumed(options, known, { kind: known.identity.raftStart ?? 'resume' });
     throw new SwarmdError(
       'FAILED_PRECONDITION',
       `the data folder ${options.dataDir} belongs to no cluster: make one with "swarmd init", or join one with "swarmd join"`,
@@ -59,6 +61,28 @@ export async function becomeMember(
   return mode.kind === 'init'
     ? await makeCluster(options, dependencies.random)
     : await joinCluster(options, mode, dependencies.log);
+}
+
+type Known = Pick<Membership, 'identity' | 'credentials'>;
+
+function resumed(options: NodeOptions, known: Known, start: Membership['start']): Membership {
+  const identity = movedIdentity(known.identity, options.move ?? {});
+  return { ...known, identity, start, isNew: false, isMoved: identity !== known.identity };
+}
+
+/** The manager that goes on alone. Its folder must say that it is one. */
+function survivor(options: NodeOptions, known: Known | null): Membership {
+  if (known === null) {
+    throw new SwarmdError(
+      'FAILED_PRECONDITION',
+      `the data folder ${options.dataDir} belongs to no cluster, so there is none to force: run "swarmd init" without --force-new-cluster to make one, or name the folder of a manager with --data-dir`,
+    );
+  }
+  if (known.identity.role === 'manager') return resumed(options, known, { kind: 'force-new-cluster' });
+  throw new SwarmdError(
+    'FAILED_PRECONDITION',
+    `node ${known.identity.nodeId} in ${options.dataDir} is a worker and has no copy of the cluster's state; run "swarmd init --force-new-cluster" on a manager`,
+  );
 }
 
 async function makeCluster(options: NodeOptions, random: Random): Promise<Membership> {

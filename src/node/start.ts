@@ -123,6 +123,8 @@ class Daemon implements RunningNode {
         await writeIdentity(options.dataDir, this.#identity, credentials);
         this.#credentials = credentials;
         this.#server?.setCredentials(credentials);
+        // What was opened with the old certificate may show a role that is none any more.
+        this.#pool.releaseAll();
       },
       managers: () => [
         ...new Set([...this.#managers.map((peer) => peer.address), ...this.#ownManagerFirst().managers]),
@@ -133,7 +135,7 @@ class Daemon implements RunningNode {
   }
 
   async start(): Promise<void> {
-    const { identity, credentials, isNew } = this.#membership;
+    const { identity, credentials, isNew, isMoved } = this.#membership;
     this.#server = await RpcServer.listen({
       ...identity.listen,
       credentials,
@@ -143,7 +145,7 @@ class Daemon implements RunningNode {
       log: this.#log,
     });
     if (identity.role === 'manager') await this.#startManager(this.#membership.start);
-    if (isNew) await writeIdentity(this.#options.dataDir, identity, credentials);
+    if (isNew || isMoved === true) await writeIdentity(this.#options.dataDir, identity, credentials);
     const environment = { path: process.env['PATH'] ?? '', hostname: hostname() };
     this.#worker = await WorkerSide.create(
       this.#options,
@@ -214,6 +216,7 @@ class Daemon implements RunningNode {
         this.#log.info('the role of this node changed', { to: role });
       })
       .catch((error: unknown) => {
+        if (this.#stopping !== null) return;
         this.#log.error('the role of this node could not be changed; restart the daemon to try again', {
           to: role,
           error: errorMessage(error),
@@ -347,6 +350,7 @@ class Daemon implements RunningNode {
   async #stop(stopTasks: boolean): Promise<void> {
     const steps: [string, () => Promise<void> | undefined][] = [
       ['renewal', () => this.#renewal.stop()],
+      ['role change', () => this.#roleChange],
       ['http', () => this.#http?.close()],
       ['worker', () => this.#worker?.stop(stopTasks)],
       ['manager', () => this.#manager?.stop()],

@@ -29,8 +29,17 @@ export interface NodeOptions {
   readonly availability: 'active' | 'pause' | 'drain';
   /** Settings of the new cluster that differ from the defaults (init only). */
   readonly clusterSpec?: Partial<ClusterSpec>;
+  /** Addresses given to a node that is a member already (resume, force-new-cluster): it takes these from now on. */
+  readonly move?: Move;
   readonly logLevel: LogLevel;
   readonly logFormat: 'json' | 'text';
+}
+
+/** Other addresses for a member; what is absent stays, as does a port that is 0. */
+export interface Move {
+  readonly listen?: NodeOptions['listen'];
+  readonly advertise?: NodeOptions['advertise'];
+  readonly dataPathAddress?: string;
 }
 
 /** What to start from. */
@@ -42,7 +51,9 @@ export type StartMode =
       readonly remote: { readonly host: string; readonly port: number };
     }
   /** From the identity in the data folder. */
-  | { readonly kind: 'resume' };
+  | { readonly kind: 'resume' }
+  /** From the identity of a manager, which goes on as the only one: the others are lost for good. */
+  | { readonly kind: 'force-new-cluster' };
 
 /** A started daemon. */
 export interface RunningNode {

@@ -129,6 +129,11 @@ export class ConnectionPool {
     if (peer !== undefined) this.#drop(peer, 'the peer is no longer needed');
   }
 
+  /** Closes every connection; each is opened again, with the credentials of then, when it is next used. */
+  releaseAll(): void {
+    for (const peer of [...this.#peers.values()]) this.#drop(peer, 'the credentials of this node changed');
+  }
+
   /** Closes every connection and waits until they are gone; the pool refuses from then on. */
   async closeAll(): Promise<void> {
     this.#closed = true;

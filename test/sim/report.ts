@@ -1,20 +1,17 @@
 /** How a failed run is told: what was violated, the last events, and the command that repeats it. */
-import type { BrokenVariant } from './draws.ts';
-import type { SimulationResult } from './simulation.ts';
+import type { SimulationOptions, SimulationResult } from './simulation.ts';
 
 /** Everything one needs to look into a failure. */
-export function describeFailure(
-  result: SimulationResult,
-  events: number,
-  broken: BrokenVariant | null,
-): string {
+export function describeFailure(result: SimulationResult, options: Omit<SimulationOptions, 'seed'>): string {
+  const { events, broken = null, faults = null } = options;
   const variant = broken === null ? '' : ` --broken ${broken}`;
+  const kinds = faults === null ? '' : ` --faults ${faults.join(',')}`;
   return [
     `seed ${result.seed} FAILED at event ${result.failedAt} (${result.virtualMs} ms)`,
     ...result.problems.map((problem) => `  violated: ${problem}`),
     `  last events:`,
     ...result.history.map((line) => `    ${line}`),
     `  facts: ${JSON.stringify(result.facts)}`,
-    `  repeat: npm run sim -- --seed ${result.seed} --events ${events}${variant}`,
+    `  repeat: npm run sim -- --seed ${result.seed} --events ${events}${variant}${kinds}`,
   ].join('\n');
 }

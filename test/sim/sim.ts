@@ -1,11 +1,12 @@
 /**
- * `npm run sim -- --seed N --events M [--seeds K] [--broken VARIANT] [--trace]`: simulates K seeds from N on.
+ * `npm run sim -- --seed N --events M [--seeds K] [--broken VARIANT] [--faults A,B]
+ * [--keep-going] [--trace]`: simulates K seeds from N on.
  *
  * Ends with status 1 after the first failure, which it describes with the command that repeats it.
  */
 import { parseArgs } from 'node:util';
 import { systemRandom } from '../../src/base/random.ts';
-import { brokenVariants } from './draws.ts';
+import { brokenVariants, faultKinds } from './draws.ts';
 import { freshSeed, simulate } from './simulation.ts';
 import { describeFailure } from './report.ts';
 
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     events: { type: 'string', default: '20000' },
     seeds: { type: 'string', default: '1' },
     broken: { type: 'string' },
+    faults: { type: 'string' },
     trace: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
     quiet: { type: 'boolean', default: false },
@@ -24,6 +26,8 @@ const { values } = parseArgs({
 const first = values.seed === undefined ? freshSeed(systemRandom()) : Number(values.seed);
 const events = Number(values.events);
 const broken = brokenVariants.find((variant) => variant === values.broken) ?? null;
+const named = values.faults?.split(',') ?? null;
+const faults = named === null ? null : faultKinds.filter((kind) => named.includes(kind));
 if (
   !Number.isSafeInteger(first) ||
   !Number.isSafeInteger(events) ||
@@ -39,7 +43,7 @@ let failures = 0;
 let clean = 0;
 for (let seed = first; seed < first + Number(values.seeds); seed++) {
   const trace = values.trace ? { trace: (line: string) => void process.stdout.write(`${line}\n`) } : {};
-  const result = await simulate({ seed, events, broken, ...trace });
+  const result = await simulate({ seed, events, broken, faults, ...trace });
   ran += result.events;
   if (result.problems.length === 0) {
     clean += 1;
@@ -50,7 +54,7 @@ for (let seed = first; seed < first + Number(values.seeds); seed++) {
     continue;
   }
   failures += 1;
-  process.stdout.write(`${describeFailure(result, events, broken)}\n`);
+  process.stdout.write(`${describeFailure(result, { events, broken, faults })}\n`);
   if (!values['keep-going']) break;
 }
 const seconds = (performance.now() - startedMs) / 1_000;

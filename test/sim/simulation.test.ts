@@ -16,7 +16,7 @@ const BROKEN_EVENTS = 5_000;
 for (const seed of FIXED_SEEDS) {
   test(`a cluster survives the faults of seed ${seed}`, async () => {
     const result = await simulate({ seed, events: EVENTS });
-    assert.deepEqual(result.problems, [], describeFailure(result, EVENTS, null));
+    assert.deepEqual(result.problems, [], describeFailure(result, { events: EVENTS }));
     assert.ok(Number(result.facts['committed']) > 20, 'something was committed');
     assert.ok(result.events >= EVENTS, 'the run was as long as asked');
   });
@@ -26,7 +26,7 @@ for (let i = 0; i < FRESH_SEEDS; i++) {
   const seed = freshSeed(systemRandom());
   test(`a cluster survives the faults of fresh seed ${seed}`, async () => {
     const result = await simulate({ seed, events: EVENTS });
-    assert.deepEqual(result.problems, [], describeFailure(result, EVENTS, null));
+    assert.deepEqual(result.problems, [], describeFailure(result, { events: EVENTS }));
   });
 }
 

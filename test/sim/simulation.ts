@@ -14,7 +14,7 @@ import { RaftLog } from '../../src/raft/core/log.ts';
 import { coreDefaults } from '../../src/raft/core/config.ts';
 import { ClusterChecks } from './cluster-checks.ts';
 import { convergenceProblems } from './convergence.ts';
-import { type BrokenVariant, Dice, type Draws, draw } from './draws.ts';
+import { type BrokenVariant, Dice, type Draws, draw, type FaultKind } from './draws.ts';
 import { Faults, type Machines } from './faults.ts';
 import { ballast, clusterActions, createNode } from './first-objects.ts';
 import { ManagerHost, type World } from './manager-host.ts';
@@ -31,6 +31,8 @@ export interface SimulationOptions {
   /** Events under faults; healing comes on top. */
   readonly events: number;
   readonly broken?: BrokenVariant | null;
+  /** These kinds of fault instead of those the seed draws. */
+  readonly faults?: readonly FaultKind[] | null;
   /** Prints every event and log line. */
   readonly trace?: (line: string) => void;
 }
@@ -76,7 +78,9 @@ class Simulation implements Machines {
 
   constructor(options: SimulationOptions) {
     this.#options = options;
-    this.draws = draw(options.seed);
+    const drawn = draw(options.seed);
+    const { faults = null } = options;
+    this.draws = faults === null ? drawn : { ...drawn, faults: new Set(faults) };
     const dice = new Dice(options.seed ^ 0x5bd1e995);
     const violation = (what: string): void => this.#fail(what);
     this.#raftChecks = new RaftChecks(

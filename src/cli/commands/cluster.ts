@@ -13,14 +13,35 @@ export function registerInit(program: SwarmdCommand, run: Run): void {
   const command = program
     .sub('init', 'make a new cluster with this machine as its first manager')
     .helpGroup(helpGroups.cluster);
-  withClusterFlags(withDaemonFlags(command as SwarmdCommand)).run(run, (_args, self) =>
-    runDaemon(outside, self, { kind: 'init' }, async (api, node) => {
-      printLine(outside, `Cluster made: this machine (${node.nodeId}) is its first manager.\n`);
+  withClusterFlags(withDaemonFlags(command as SwarmdCommand)).run(run, (_args, self) => {
+    const isForced = self.opts<{ forceNewCluster?: boolean }>().forceNewCluster === true;
+    const mode = { kind: isForced ? 'force-new-cluster' : 'init' } as const;
+    if (isForced) refuseClusterSettings(self);
+    return runDaemon(outside, self, mode, async (api, node) => {
+      printLine(
+        outside,
+        isForced
+          ? `Cluster forced: this machine (${node.nodeId}) is its only manager now, with everything it knew.\nThe managers that were lost are listed as workers that are down; should one return, let it leave and join again.\n`
+          : `Cluster made: this machine (${node.nodeId}) is its first manager.\n`,
+      );
       await printJoinCommand(outside, api, 'worker', node.advertised);
       printLine(outside, '');
       printLine(outside, `To add a manager, run \`swarmd join-token manager\` and follow what it says.\n`);
-    }),
-  );
+    });
+  });
+}
+
+/** A cluster that is forced keeps its settings: those of a new one would be lost without a word. */
+function refuseClusterSettings(command: SwarmdCommand): void {
+  const settings = ['default-addr-pool', 'default-addr-pool-mask-length', 'task-history-limit'];
+  for (const name of [...settings, 'dispatcher-heartbeat']) {
+    const option = command.options.find((one) => one.name() === name);
+    if (option === undefined || command.getOptionValueSource(option.attributeName()) !== 'cli') continue;
+    throw new UsageError(
+      `--${name} sets up a new cluster; one that is forced keeps its settings`,
+      fullName(command),
+    );
+  }
 }
 
 export function registerJoin(program: SwarmdCommand, run: Run): void {
