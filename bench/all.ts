@@ -14,6 +14,7 @@ const benchmarks: readonly string[] = [
   'control-loop',
   'scheduler',
   'ingress',
+  'raft/run',
 ];
 
 const wanted = process.argv.slice(2);

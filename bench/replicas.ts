@@ -13,7 +13,7 @@ import { connectApi } from '../src/http/client.ts';
 import type { Daemon } from '../test/e2e/lib/daemon.ts';
 import type { Engine } from '../test/e2e/lib/engine.ts';
 import { BUSYBOX_IMAGE } from '../test/e2e/lib/images.ts';
-import { canRunEngine, enginePid, openEngineBed } from './lib/bed.ts';
+import { canRunEngine, type EngineBed, enginePid, openEngineBed } from './lib/bed.ts';
 import {
   msText,
   print,
@@ -61,10 +61,26 @@ interface Result {
   readonly runs: readonly Run[];
 }
 
-function resultOf(name: string, runs: readonly Run[]): Result {
-  const create = spreadOf(runs.map((run) => run.createMs));
-  print(`   ${name}: ${msText(create)}`);
-  return { name, create, remove: spreadOf(runs.map((run) => run.removeMs)), runs };
+/** The runs of everything that is compared, by name. */
+class Results {
+  readonly #runs = new Map<string, Run[]>();
+
+  add(name: string, run: Run): void {
+    this.#runs.set(name, [...(this.#runs.get(name) ?? []), run]);
+    print(
+      `   ${name}: running ${(run.createMs / 1_000).toFixed(1)} s, gone ${(run.removeMs / 1_000).toFixed(1)} s`,
+    );
+  }
+
+  /** In the order of their first runs. */
+  all(): Result[] {
+    return [...this.#runs].map(([name, runs]) => ({
+      name,
+      create: spreadOf(runs.map((run) => run.createMs)),
+      remove: spreadOf(runs.map((run) => run.removeMs)),
+      runs,
+    }));
+  }
 }
 
 /** Looks until `holds`; milliseconds since `startedMs`. */
@@ -124,30 +140,34 @@ async function measureRun(
   return { createMs, removeMs, ...(firstMs === undefined ? {} : { firstMs }), ...used };
 }
 
-async function measureRaw(engine: Engine, options: Options, network: ContainerNetwork): Promise<Result> {
-  const byConcurrency = new Map<number, Run[]>();
-  const once = async (atOnce: number): Promise<void> => {
-    const pid = enginePid(engine, 'dockerd');
-    const before = processorSeconds(pid);
-    const startedMs = performance.now();
-    const ids = await createContainers(engine, { count: options.replicas, atOnce, network });
-    const createMs = performance.now() - startedMs;
-    const engineSeconds = processorSeconds(pid) - before;
-    await delay(1_000);
-    const removedMs = performance.now();
-    await removeContainers(engine, ids, Math.max(...options.atOnce));
-    const run = { createMs, engineSeconds, removeMs: performance.now() - removedMs };
-    byConcurrency.set(atOnce, [...(byConcurrency.get(atOnce) ?? []), run]);
-  };
-  for (const atOnce of options.atOnce) await once(atOnce);
-  const best = [...byConcurrency].toSorted((a, b) => (a[1][0]?.createMs ?? 0) - (b[1][0]?.createMs ?? 0))[0];
-  const [atOnce, runs] = best ?? [1, []];
-  const others = [...byConcurrency].map(
-    ([n, [run]]) => `${n} at once ${((run?.createMs ?? 0) / 1_000).toFixed(1)} s`,
-  );
-  print(`   engine alone, network ${network}: ${others.join(', ')}`);
-  while ((byConcurrency.get(atOnce)?.length ?? 0) < options.runs) await once(atOnce);
-  return resultOf(`engine alone, network ${network}, ${atOnce} at once`, byConcurrency.get(atOnce) ?? runs);
+async function measureRaw(
+  engine: Engine,
+  options: Options,
+  network: ContainerNetwork,
+  atOnce: number,
+): Promise<Run> {
+  const pid = enginePid(engine, 'dockerd');
+  const before = processorSeconds(pid);
+  const startedMs = performance.now();
+  const ids = await createContainers(engine, { count: options.replicas, atOnce, network });
+  const createMs = performance.now() - startedMs;
+  const engineSeconds = processorSeconds(pid) - before;
+  await delay(1_000);
+  const removedMs = performance.now();
+  await removeContainers(engine, ids, Math.max(...options.atOnce));
+  return { createMs, engineSeconds, removeMs: performance.now() - removedMs };
+}
+
+/** The concurrency at which the engine is fastest, from one run each. */
+async function bestConcurrency(engine: Engine, options: Options): Promise<number> {
+  if (options.atOnce.length === 1) return options.atOnce[0] as number;
+  const tried: (readonly [number, number])[] = [];
+  for (const atOnce of options.atOnce) {
+    const { createMs } = await measureRaw(engine, options, 'bridge', atOnce);
+    tried.push([atOnce, createMs]);
+    print(`   engine alone, network bridge, tried ${atOnce} at once: ${(createMs / 1_000).toFixed(1)} s`);
+  }
+  return tried.toSorted((a, b) => a[1] - b[1])[0]?.[0] ?? 1;
 }
 
 async function measureSwarmd(
@@ -155,9 +175,9 @@ async function measureSwarmd(
   engine: Engine,
   options: Options,
   overlay: boolean,
-): Promise<Result> {
+): Promise<Run> {
   const api = connectApi(`unix://${daemon.socketPath}`);
-  const signal = AbortSignal.timeout(10 * TIMEOUT_MS);
+  const signal = AbortSignal.timeout(3 * TIMEOUT_MS);
   try {
     const spec = { name: 'bench', labels: {}, driver: 'overlay', internal: false } as const;
     const network = overlay
@@ -167,53 +187,36 @@ async function measureSwarmd(
           { signal },
         )
       : null;
-    const runs: Run[] = [];
-    for (let run = 0; run < options.runs; run++) {
-      const service = benchServiceSpec({
-        name: `bench-${run}`,
-        image: BUSYBOX_IMAGE,
-        replicas: options.replicas,
-        ...(network === null ? {} : { network: network.id }),
-      });
-      const ref = service.name;
-      runs.push(
-        await measureRun(engine, options, 'swarmd.task', {
-          daemonPid: daemon.pid,
-          create: () => api.call('service.create', { spec: service }, { signal }),
-          running: async () => (await api.call('service.inspect', { ref }, { signal })).taskCounts.running,
-          remove: () => api.call('service.remove', { ref }, { signal }),
-        }),
-      );
-      // A removed service goes once its tasks are gone, and only then can its network.
-      await delay(1_000);
-    }
-    return resultOf(`swarmd, ${overlay ? 'overlay network' : 'no network'}`, runs);
+    const ref = overlay ? 'bench-overlay' : 'bench-plain';
+    const service = benchServiceSpec({
+      name: ref,
+      image: BUSYBOX_IMAGE,
+      replicas: options.replicas,
+      ...(network === null ? {} : { network: network.id }),
+    });
+    return await measureRun(engine, options, 'swarmd.task', {
+      daemonPid: daemon.pid,
+      create: () => api.call('service.create', { spec: service }, { signal }),
+      running: async () => (await api.call('service.inspect', { ref }, { signal })).taskCounts.running,
+      remove: () => api.call('service.remove', { ref }, { signal }),
+    });
   } finally {
     api.close();
   }
 }
 
-async function measureSwarmMode(engine: Engine, options: Options, overlay: boolean): Promise<Result> {
-  const network = overlay ? await createSwarmNetwork(engine, 'bench') : undefined;
-  const runs: Run[] = [];
-  for (let run = 0; run < options.runs; run++) {
-    let id = '';
-    const service = { name: `bench-${run}`, image: BUSYBOX_IMAGE, replicas: options.replicas };
-    runs.push(
-      await measureRun(engine, options, 'com.docker.swarm.task', {
-        create: async () => {
-          id = await createSwarmService(engine, {
-            ...service,
-            ...(network === undefined ? {} : { network }),
-          });
-        },
-        running: () => runningSwarmTasks(engine, id),
-        remove: () => removeSwarmService(engine, id),
-      }),
-    );
-    await delay(1_000);
-  }
-  return resultOf(`Docker Swarm mode, ${overlay ? 'overlay network' : 'no network'}`, runs);
+async function measureSwarmMode(engine: Engine, options: Options, overlay: boolean): Promise<Run> {
+  const network = overlay ? { network: await createSwarmNetwork(engine, 'bench') } : {};
+  const name = overlay ? 'bench-overlay' : 'bench-plain';
+  let id = '';
+  return await measureRun(engine, options, 'com.docker.swarm.task', {
+    create: async () => {
+      const service = { name, image: BUSYBOX_IMAGE, replicas: options.replicas, ...network };
+      id = await createSwarmService(engine, service);
+    },
+    running: () => runningSwarmTasks(engine, id),
+    remove: () => removeSwarmService(engine, id),
+  });
 }
 
 function printResults(results: readonly Result[], replicas: number): void {
@@ -256,6 +259,36 @@ function printResults(results: readonly Result[], replicas: number): void {
   print();
 }
 
+/** One round of everything, so that what the machine does meanwhile hits all sides. */
+async function measureRound(
+  bed: EngineBed,
+  options: Options,
+  only: readonly string[],
+  round: { readonly index: number; readonly atOnce: number; readonly results: Results },
+): Promise<void> {
+  const { engine } = bed;
+  const { index, atOnce, results } = round;
+  for (const network of only.includes('raw') ? (['none', 'bridge', 'user bridge'] as const) : []) {
+    const run = await measureRaw(engine, options, network, atOnce);
+    results.add(`engine alone, network ${network}, ${atOnce} at once`, run);
+  }
+  if (only.includes('swarmd')) {
+    const daemon = bed.daemon(`replicas-${index}`);
+    await daemon.start('init', ...bed.initFlags);
+    results.add('swarmd, no network', await measureSwarmd(daemon, engine, options, false));
+    results.add('swarmd, overlay network', await measureSwarmd(daemon, engine, options, true));
+    // Its networks would be in the way of Swarm mode's, which are cut from the same pool.
+    await daemon.run('leave', '--force');
+    await daemon.ended();
+  }
+  if (only.includes('swarm')) {
+    await initSwarm(engine);
+    results.add('Docker Swarm mode, no network', await measureSwarmMode(engine, options, false));
+    results.add('Docker Swarm mode, overlay network', await measureSwarmMode(engine, options, true));
+    await leaveSwarm(engine);
+  }
+}
+
 async function main(options: Options, only: readonly string[]): Promise<void> {
   printHeading(`replicas: ${options.replicas} on one engine; medians (least..most)`);
   if (!canRunEngine('nothing can be measured without')) {
@@ -263,32 +296,16 @@ async function main(options: Options, only: readonly string[]): Promise<void> {
     return;
   }
   const bed = await openEngineBed();
-  const results: Result[] = [];
+  const results = new Results();
   try {
-    const { engine } = bed;
-    if (only.includes('raw')) {
-      for (const network of ['none', 'bridge', 'user bridge'] as const)
-        results.push(await measureRaw(engine, options, network));
-    }
-    if (only.includes('swarmd')) {
-      const daemon = bed.daemon('replicas');
-      await daemon.start('init', ...bed.initFlags);
-      for (const overlay of [false, true])
-        results.push(await measureSwarmd(daemon, engine, options, overlay));
-      // Its networks would be in the way of Swarm mode's, which are cut from the same pool.
-      await daemon.run('leave', '--force');
-      await daemon.ended();
-    }
-    if (only.includes('swarm')) {
-      await initSwarm(engine);
-      for (const overlay of [false, true]) results.push(await measureSwarmMode(engine, options, overlay));
-      await leaveSwarm(engine);
-    }
+    const atOnce = only.includes('raw') ? await bestConcurrency(bed.engine, options) : 1;
+    for (let index = 0; index < options.runs; index++)
+      await measureRound(bed, options, only, { index, atOnce, results });
   } finally {
     bed.close();
   }
   print();
-  printResults(results, options.replicas);
+  printResults(results.all(), options.replicas);
 }
 
 const { values } = parseArgs({

@@ -9,14 +9,16 @@ const major = Number(process.versions.node.split('.')[0]);
 
 /** Keeps compiled code between runs: commands then start in a third of the time. Without a folder, nothing is kept. */
 function keepCompiledCode() {
-  const { enableCompileCache } = require('node:module');
+  const { existsSync, mkdirSync } = require('node:fs');
   const { join } = require('node:path');
   try {
     // The user's own folder by the user database: a shared one, or another user's $HOME, could bring others' code.
     const cache = process.env.XDG_CACHE_HOME || join(require('node:os').userInfo().homedir, '.cache');
-    enableCompileCache(join(cache, 'swarmd'));
+    // One level alone: a home that is not there is not made, and Node would try for ever where nothing can be made.
+    if (!existsSync(cache)) mkdirSync(cache, { mode: 0o700 });
+    require('node:module').enableCompileCache(join(cache, 'swarmd'));
   } catch {
-    // A user without an entry in the database has no folder.
+    // No entry in the user database, or no home: commands start slower.
   }
 }
 

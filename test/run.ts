@@ -26,7 +26,7 @@ const suites: readonly Suite[] = [
   { name: 'raft', concurrency: Math.min(2, availableParallelism()), fileTimeoutMs: 120_000 },
   { name: 'sim', concurrency: 1, fileTimeoutMs: 120_000 },
   { name: 'compliance', concurrency: 1, fileTimeoutMs: 180_000 },
-  { name: 'integration', concurrency: 2, fileTimeoutMs: 120_000 },
+  { name: 'integration', concurrency: 2, fileTimeoutMs: 300_000 },
   { name: 'e2e', concurrency: 1, fileTimeoutMs: 600_000 },
 ];
 

@@ -27,6 +27,9 @@ export interface BenchBed {
   close(): void;
 }
 
+/** A place with an engine. */
+export type EngineBed = BenchBed & { readonly engine: Engine };
+
 /** Why there is no engine here, a line each; empty: there can be one. */
 export function engineNeeds(): string[] {
   return missingFor('hosts', thisMachine);
@@ -49,7 +52,7 @@ function endOnSignals(): void {
 }
 
 /** One host with an engine that has the busybox image. */
-export async function openEngineBed(): Promise<BenchBed & { readonly engine: Engine }> {
+export async function openEngineBed(): Promise<EngineBed> {
   endOnSignals();
   const bed = await makeTestBed({ hosts: 1 });
   const [host] = bed.hosts;

@@ -25,6 +25,7 @@ import {
   registerServicePs,
   registerServiceRemove,
 } from './commands/service-view.ts';
+import { registerLog, registerSnapshot } from './commands/snapshot.ts';
 import { registerStack } from './commands/stack.ts';
 import { withConnectionFlags } from './host.ts';
 
@@ -76,6 +77,8 @@ export function makeProgram(run: Run): SwarmdCommand {
   registerNetwork(program, run);
   registerFileObjects(program, run, 'secret');
   registerFileObjects(program, run, 'config');
+  registerSnapshot(program, run);
+  registerLog(program, run);
   group(program);
   return program;
 }
@@ -99,6 +102,8 @@ function registerService(program: SwarmdCommand, run: Run): void {
 const GROUPS: Readonly<Record<string, string>> = {
   quickstart: helpGroups.start,
   node: helpGroups.cluster,
+  snapshot: helpGroups.cluster,
+  log: helpGroups.cluster,
   service: helpGroups.work,
   stack: helpGroups.work,
   network: helpGroups.objects,

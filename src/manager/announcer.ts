@@ -3,8 +3,8 @@
  *
  * Data owned: the timer. The others cannot send to it before they know where it is, so it calls each of them until
  * its own copy of the state has the new address: the leader writes it there (and from there into the consensus
- * group), and one that is not the leader notes it for its own messages, so that a leader can be elected even when
- * several managers moved at once.
+ * group), and one that is not the leader notes it for its own messages and passes it on. So a leader can be elected
+ * even when several managers moved at once, as long as one that did not is up.
  * Invariant: a manager announces its own address only; whose it is, its certificate says.
  */
 import type { Clock, Timer } from '../base/clock.ts';
@@ -18,6 +18,8 @@ import type { StateView } from './state/view.ts';
 
 /** Method by which a manager tells its address. */
 export const ANNOUNCE_METHOD = 'manager.announce';
+/** The same, passed to the leader by the manager that was told. */
+export const ANNOUNCE_FORWARDED_METHOD = 'manager.announce.forwarded';
 /** Between two looks at whether the state has the own address, milliseconds. */
 const LOOK_MS = 500;
 /** Time for one manager to answer, milliseconds. */
@@ -28,10 +30,18 @@ export interface AnnouncerDependencies {
   readonly log: Logger;
   readonly self: RaftMember;
   readonly view: StateView;
+  /** Where the members are, as far as this one knows. */
   members(): readonly RaftMember[];
+  /** A member may be elsewhere than this one knew. */
+  note(raftId: number, address: string): void;
   /** Takes the announcement here, as another manager would. */
-  here(signal: AbortSignal): Promise<void>;
+  here(signal: AbortSignal): Promise<unknown>;
   connect(member: RaftMember, signal: AbortSignal): Promise<RpcConnection>;
+}
+
+/** What a manager answers: where it reaches the others. */
+interface AnnounceAnswer {
+  readonly members: readonly { readonly id: number; readonly address: string }[];
 }
 
 /** Announces the address of this manager for as long as the state has another one. */
@@ -64,37 +74,48 @@ export class Announcer {
 
   /** Never rejects: who could not be told is told again. */
   async #look(): Promise<void> {
-    const { view, self, log, members } = this.#dependencies;
+    const { view, self, log, members, note, here } = this.#dependencies;
     const recorded = view.get('node', self.nodeId)?.manager;
     if (recorded?.raftId !== self.id || recorded.address === self.address) return;
     if (!this.#told)
       log.info('telling the managers the new address', { from: recorded.address, to: self.address });
     this.#told = true;
     const others = members().filter((member) => member.id !== self.id);
-    await Promise.all([
-      this.#quietly('itself', (signal) => this.#dependencies.here(signal)),
+    const [, ...answers] = await Promise.all([
+      this.#quietly(self.address, here),
       ...others.map((member) => this.#tell(member)),
     ]);
+    // One that moved at the same time is where somebody says it is who heard of it.
+    for (const [i, member] of others.entries()) {
+      if (answers[i] !== null) continue;
+      for (const answer of answers) {
+        const said = answer?.members.find(({ id }) => id === member.id);
+        if (said !== undefined && said.address !== member.address) note(member.id, said.address);
+      }
+    }
   }
 
-  async #tell(member: RaftMember): Promise<void> {
+  #tell(member: RaftMember): Promise<AnnounceAnswer | null> {
     const { self, connect } = this.#dependencies;
-    await this.#quietly(member.address, async (signal) => {
+    return this.#quietly(member.address, async (signal) => {
       const connection = await connect(member, signal);
-      await connection.call(ANNOUNCE_METHOD, { address: self.address }, { signal });
+      const answer = await connection.call(ANNOUNCE_METHOD, { address: self.address }, { signal });
+      return answer as AnnounceAnswer;
     });
   }
 
-  async #quietly(to: string, run: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  /** What `run` gives, or null when it fails or takes too long. */
+  async #quietly<T>(to: string, run: (signal: AbortSignal) => Promise<T>): Promise<T | null> {
     const { clock, log } = this.#dependencies;
     const attempt = new AbortController();
     const end = (): void => attempt.abort(this.#abort.signal.reason);
     const timer = clock.setTimer(ANSWER_MS, () => attempt.abort(new SwarmdError('TIMEOUT', 'no answer')));
     this.#abort.signal.addEventListener('abort', end, { once: true });
     try {
-      await run(attempt.signal);
+      return await run(attempt.signal);
     } catch (error) {
       log.debug('a manager was not told the new address', { to, error: errorMessage(error) });
+      return null;
     } finally {
       timer.cancel();
       this.#abort.signal.removeEventListener('abort', end);
@@ -105,23 +126,36 @@ export class Announcer {
 /** What taking an announcement needs. */
 export interface AnnouncementContext extends ApiContext {
   raftStatus(): RaftStatus;
+  reach(): readonly RaftMember[];
   noteAddress(raftId: number, address: string): void;
+  /** Passes it to the leader, unless that is this manager or there is none. */
+  tellLeader(announcement: Announcement, signal: AbortSignal): Promise<void>;
+}
+
+/** Where a manager is. */
+export interface Announcement {
+  readonly nodeId: string;
+  readonly address: string;
+}
+
+/** Reads an announcement. INVALID_ARGUMENT for what is no address. */
+export function parseAnnouncement(nodeId: unknown, params: unknown): Announcement {
+  const { address } = (params ?? {}) as { readonly address?: unknown };
+  if (typeof nodeId !== 'string' || typeof address !== 'string' || !parseAddress(address).ok)
+    throw new SwarmdError('INVALID_ARGUMENT', 'the announcement names no node or no host:port');
+  return { nodeId, address };
 }
 
 /**
- * Takes the announcement of the manager `nodeId`: noted here, and written into the state when this manager leads.
- * INVALID_ARGUMENT for what is no address, FAILED_PRECONDITION for a node that is no member of the group.
+ * Takes the announcement of a manager: noted here, and written into the state by the leader. FAILED_PRECONDITION for
+ * a node that is no member of the group.
  */
 export async function takeAnnouncement(
   context: AnnouncementContext,
-  nodeId: string,
-  params: unknown,
+  announcement: Announcement,
   signal: AbortSignal,
-): Promise<null> {
-  const { address } = (params ?? {}) as { readonly address?: unknown };
-  const parsed = parseAddress(typeof address === 'string' ? address : '');
-  if (typeof address !== 'string' || !parsed.ok || parsed.value.port === 0)
-    throw new SwarmdError('INVALID_ARGUMENT', 'the announced address is not host:port');
+): Promise<AnnounceAnswer> {
+  const { nodeId, address } = announcement;
   const { members, role } = context.raftStatus();
   const member = members.find((one) => one.nodeId === nodeId);
   if (member === undefined) {
@@ -130,14 +164,24 @@ export async function takeAnnouncement(
       `node ${nodeId} is not a member of the group of managers; let it leave and join again`,
     );
   }
-  context.noteAddress(member.id, address);
-  if (role !== 'leader') return null;
+  if (member.address !== address) context.noteAddress(member.id, address);
+  if (role === 'leader') await record(context, announcement, member.id, signal);
+  else await context.tellLeader(announcement, signal);
+  return { members: context.reach().map(({ id, address: where }) => ({ id, address: where })) };
+}
+
+/** Writes where a manager is into the state; the upkeep of the group takes it from there. */
+async function record(
+  context: AnnouncementContext,
+  { nodeId, address }: Announcement,
+  raftId: number,
+  signal: AbortSignal,
+): Promise<void> {
   const build = () => {
     const node = context.view.get('node', nodeId);
-    if (node?.manager?.raftId !== member.id || node.manager.address === address) return [];
+    if (node?.manager?.raftId !== raftId || node.manager.address === address) return [];
     const object = { ...node, manager: { ...node.manager, address } };
     return [{ kind: 'update', table: 'node', object, expect: node.meta.version } as const];
   };
   await commitLatest(context, build, signal);
-  return null;
 }

@@ -11,7 +11,7 @@ import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import { ok, refuse, type Result } from '../base/result.ts';
-import type { ServiceLogRecord, ServiceLogsParams } from '../model/api.ts';
+import type { ClusterSnapshot, ServiceLogRecord, ServiceLogsParams } from '../model/api.ts';
 import type { NodeId } from '../model/ids.ts';
 import type { JoinRequest } from '../model/wire.ts';
 import { RaftNode } from '../raft/driver.ts';
@@ -19,7 +19,14 @@ import { LevelStorage } from '../raft/level-storage.ts';
 import type { RaftMember, RaftNodeDependencies, RaftNodeOptions, RaftStatus } from '../raft/types.ts';
 import type { ConnectionPool } from '../rpc/connection-pool.ts';
 import type { PeerIdentity, RpcConnection, RpcContext, RpcHandlers, RpcStream } from '../rpc/types.ts';
-import { ANNOUNCE_METHOD, type AnnouncementContext, Announcer, takeAnnouncement } from './announcer.ts';
+import {
+  ANNOUNCE_FORWARDED_METHOD,
+  ANNOUNCE_METHOD,
+  type AnnouncementContext,
+  Announcer,
+  parseAnnouncement,
+  takeAnnouncement,
+} from './announcer.ts';
 import { isLeaderMethod, runMethod } from './api/methods.ts';
 import type { NodeApiContext } from './api/nodes.ts';
 import { serviceLogs } from './api/logs.ts';
@@ -31,7 +38,7 @@ import { LeaderCalls, Turns } from './leader-calls.ts';
 import { Leadership } from './leadership.ts';
 import { logProposer } from './proposer.ts';
 import type { Action, Proposer } from './state/actions.ts';
-import { StoreStateMachine } from './state-machine.ts';
+import { StoreStateMachine, takeCheckpoint } from './state-machine.ts';
 
 export interface ManagerOptions {
   readonly dataDir: string;
@@ -131,16 +138,26 @@ export class Manager {
       log,
       self,
       view: this.stateMachine.store,
-      members: () => this.#raft.status().members,
-      here: async (signal) => {
-        await takeAnnouncement(this.#announcement(), self.nodeId, { address: self.address }, signal);
-      },
+      members: () => this.#raft.reach(),
+      note: (id, address) => this.#raft.noteAddress(id, address),
+      here: (signal) => takeAnnouncement(this.#announcement(), self, signal),
       connect: (member, signal) => pool.get(member.address, member.nodeId, signal),
     });
   }
 
   #announcement(): AnnouncementContext {
-    return { ...this.#apiContext(), noteAddress: (id, address) => this.#raft.noteAddress(id, address) };
+    return {
+      ...this.#apiContext(),
+      reach: () => this.#raft.reach(),
+      noteAddress: (id, address) => this.#raft.noteAddress(id, address),
+      tellLeader: async (announcement, signal) => {
+        const leaderId = this.#raft.status().leaderId;
+        const leader = this.#raft.reach().find((member) => member.id === leaderId);
+        if (leader === undefined || announcement.nodeId === leader.nodeId) return;
+        const connection = await this.#dependencies.pool.get(leader.address, leader.nodeId, signal);
+        await connection.call(ANNOUNCE_FORWARDED_METHOD, announcement, { signal });
+      },
+    };
   }
 
   async #openRaft(): Promise<RaftNode> {
@@ -231,7 +248,15 @@ export class Manager {
         [ANNOUNCE_METHOD]: (params, context) => {
           const nodeId = requireManager(context);
           this.#blocked.refuse(context.connection.peer);
-          return takeAnnouncement(this.#announcement(), nodeId, params, context.signal);
+          return takeAnnouncement(this.#announcement(), parseAnnouncement(nodeId, params), context.signal);
+        },
+        [ANNOUNCE_FORWARDED_METHOD]: (params, context) => {
+          requireManager(context);
+          this.#blocked.refuse(context.connection.peer);
+          const { nodeId } = (params ?? {}) as { readonly nodeId?: unknown };
+          // Passed on once: a leader that is none any more just notes it.
+          const here = { ...this.#announcement(), tellLeader: async () => {} };
+          return takeAnnouncement(here, parseAnnouncement(nodeId, params), context.signal);
         },
         'node.renew': async (params, context) => {
           const { peer } = context.connection;
@@ -261,6 +286,12 @@ export class Manager {
         },
       },
     };
+  }
+
+  /** The state, at least as new as every change acknowledged before this call. */
+  async checkpoint(signal: AbortSignal): Promise<ClusterSnapshot> {
+    await this.#raft.readIndex(signal);
+    return takeCheckpoint(this.stateMachine, this.#raft.status());
   }
 
   /** Takes this manager out of the consensus group, handing over leadership first. */

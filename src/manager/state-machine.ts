@@ -6,12 +6,42 @@
 import { AssertionError } from '../base/assert.ts';
 import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import type { ClusterSnapshot } from '../model/api.ts';
+import type { RaftStatus } from '../raft/types.ts';
 import type { ApplyResult, Change } from './state/actions.ts';
 import { decodeBatch, decodeCheckpoint, encodeCheckpoint } from './state/codec.ts';
 import { Store } from './state/store.ts';
 
 /** Hears of applied batches; `changes` is null when the whole state was replaced by a snapshot. */
 export type ChangeListener = (changes: readonly Change[] | null) => void;
+
+/** Largest state that is handed out in one answer, bytes: base64 makes a third more of it. */
+export const CHECKPOINT_BYTES_MAX = 180 * 1024 * 1024;
+
+/** A copy of the state with its place in the log. RESOURCE_EXHAUSTED over {@link CHECKPOINT_BYTES_MAX}. */
+export function takeCheckpoint(
+  machine: StoreStateMachine,
+  { appliedIndex, term, members }: RaftStatus,
+): ClusterSnapshot {
+  const [cluster] = machine.store.all('cluster');
+  const state = machine.snapshot();
+  if (cluster === undefined)
+    throw new SwarmdError('FAILED_PRECONDITION', 'the cluster is still starting; try again');
+  if (state.length > CHECKPOINT_BYTES_MAX) {
+    throw new SwarmdError(
+      'RESOURCE_EXHAUSTED',
+      `the state takes ${state.length} bytes, over the limit of ${CHECKPOINT_BYTES_MAX}; stop a manager and copy its data folder instead`,
+    );
+  }
+  const { buffer, byteOffset, byteLength } = state;
+  return {
+    clusterId: cluster.id,
+    index: Math.max(appliedIndex, machine.store.index),
+    term,
+    members,
+    state: Buffer.from(buffer, byteOffset, byteLength).toString('base64'),
+  };
+}
 
 /** Applies committed entries to a {@link Store}. */
 export class StoreStateMachine {

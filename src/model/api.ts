@@ -32,6 +32,21 @@ export interface ClusterView {
   readonly managers: number;
 }
 
+/** A copy of the whole state: it holds every secret of the cluster. */
+export interface ClusterSnapshot {
+  readonly clusterId: string;
+  readonly index: number;
+  readonly term: number;
+  readonly members: readonly {
+    readonly id: number;
+    readonly nodeId: string;
+    readonly address: string;
+    readonly voter: boolean;
+  }[];
+  /** base64 */
+  readonly state: string;
+}
+
 export interface InfoView {
   readonly nodeId: string;
   readonly role: 'manager' | 'worker';
@@ -69,6 +84,9 @@ export interface ApiMethods {
   info: { params: Record<never, never>; result: InfoView };
   /** Asks the daemon to leave its cluster and stop. `force` on a manager. */
   'node.leave': { params: { force: boolean }; result: null };
+
+  /** The state as the asked manager has it, at least as new as every acknowledged change; `state` is base64. */
+  'cluster.snapshot': { params: Record<never, never>; result: ClusterSnapshot };
 
   'cluster.inspect': { params: Record<never, never>; result: ClusterView };
   'cluster.tokens': {

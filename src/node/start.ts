@@ -259,6 +259,7 @@ class Daemon implements RunningNode {
 
   async #call(method: string, params: unknown, signal: AbortSignal): Promise<unknown> {
     if (method === 'info') return this.#info();
+    if (method === 'cluster.snapshot') return await this.#requireManager().checkpoint(signal);
     if (method === 'node.leave') return await this.#leave((params as { force?: unknown }).force === true);
     return await this.#requireManager().call(method, params, signal);
   }

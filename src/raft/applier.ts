@@ -73,8 +73,11 @@ export class Applier {
     this.#bytesSinceSnapshot += entry.data.length;
     let result: unknown;
     if (entry.kind === 'config') {
+      const { core, members } = this.#deps;
       const change = configChangeOf(entry.data);
-      this.#deps.members.apply(change, this.#deps.core.applyConfigChange(change));
+      // A snapshot may have come in while this change waited for the disk: its group is in force already.
+      const isCovered = entry.index <= (core.state.log.pendingSnapshotIndex() ?? 0);
+      members.apply(change, isCovered ? core.config() : core.applyConfigChange(change));
     } else if (entry.data.length > 0) {
       // An empty entry is the mark of a new leader, or a change of the group that was refused.
       result = this.#deps.stateMachine.apply(entry.index, entry.data);

@@ -183,6 +183,11 @@ export class RaftNode {
     this.#members.moved(id, address);
   }
 
+  /** The members where this one reaches them: by the log, or by {@link noteAddress}. */
+  reach(): readonly RaftMember[] {
+    return this.#members.list.map((member) => this.#members.contact(member.id) ?? member);
+  }
+
   /** Adds a member: as a learner first, promoted (when it is to vote) once it caught up. Leader only. */
   addMember(member: RaftMember, signal: AbortSignal): Promise<void> {
     return addMember(this.#control, member, this.#options.promotionLagEntries, signal);
@@ -400,6 +405,7 @@ export class RaftNode {
   #makeControl(): GroupControl {
     const { state } = this.#core;
     return {
+      adding: new Set(),
       state,
       members: this.#members,
       assertRunning: () => {

@@ -16,7 +16,7 @@ import { configChangeOf, encodeConfigChange, leaveJointChange } from './core/con
 import { applyChange, type ChangeState, type ConfigChange, restoreConfig } from './core/membership.ts';
 import { configState, isJoint } from './core/tracker.ts';
 import { type ConfigState, EMPTY_CONFIG, type Entry, type HardState } from './core/types.ts';
-import { type Contact, decodeContacts, encodeContacts } from './members.ts';
+import { type Contact, decodeContacts, encodeContacts, MemberTable } from './members.ts';
 import type { LogBatch, StoredState } from './storage.ts';
 
 /** How far the term leaps: an election a second takes others twelve days to catch up. */
@@ -52,7 +52,7 @@ function decidesAlone(walk: Walk, self: number): boolean {
 }
 
 /** Follows the log to the last entry that is known to be committed. */
-function walkCommitted(stored: StoredState, self: number): Walk {
+function walkCommitted(stored: Pick<StoredState, 'snapshot' | 'hardState' | 'entries'>, self: number): Walk {
   const { snapshot, hardState } = stored;
   const from = snapshot?.index ?? 0;
   const contacts = snapshot === null ? [] : decodeContacts(snapshot.data);
@@ -70,6 +70,13 @@ function walkCommitted(stored: StoredState, self: number): Walk {
     if (entry.kind === 'config') takeConfigEntry(walk, entry);
   }
   return walk;
+}
+
+/** The group as of the last entry that `stored` knows to be committed. */
+export function committedGroup(stored: Pick<StoredState, 'snapshot' | 'hardState' | 'entries'>): MemberTable {
+  const nobody = 0;
+  const walk = walkCommitted(stored, nobody);
+  return new MemberTable(configOf(walk), [...walk.contacts.values()]);
 }
 
 function idsOf(config: ConfigState): Set<number> {

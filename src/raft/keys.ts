@@ -60,6 +60,11 @@ export function chunkKey(id: number, chunk: number): Uint8Array {
   return key;
 }
 
+/** The range of every chunk of the snapshot stored under `id`. */
+export function chunksOf(id: number): { gte: Uint8Array; lt: Uint8Array } {
+  return { gte: chunkKey(id, 0), lt: chunkKey(id + 1, 0) };
+}
+
 /** The ranges of every chunk of other snapshots than `id`. */
 export function otherChunks(id: number): readonly { gte: Uint8Array; lt: Uint8Array }[] {
   return [

@@ -59,6 +59,37 @@ const CHUNKS_A_BATCH = 4;
 
 const NO_HARD_STATE: HardState = { term: 0, vote: 0, commit: 0 };
 
+/** The records of a log as they stand, for who looks at it while no member runs. */
+export interface LogRecords {
+  get(key: Uint8Array): Promise<Uint8Array | null>;
+  /** Records in a range of keys, in order. */
+  range(range: {
+    readonly gte: Uint8Array;
+    readonly lt: Uint8Array;
+  }): AsyncIterable<[Uint8Array, Uint8Array]>;
+  close(): Promise<void>;
+}
+
+/** Opens the records of an existing folder. Rejects as {@link LevelStorage.open} does. */
+export async function openRecords(folder: string): Promise<LogRecords> {
+  const db: Database = new Level(folder, {
+    keyEncoding: 'view',
+    valueEncoding: 'view',
+    createIfMissing: false,
+    compression: false,
+  });
+  try {
+    await db.open();
+  } catch (error) {
+    throw openError(folder, error);
+  }
+  return {
+    get: async (key) => ((await db.get(key)) as Uint8Array | undefined) ?? null,
+    range: (range) => db.iterator({ ...range, highWaterMarkBytes: READ_AHEAD_BYTES } as object),
+    close: () => db.close(),
+  };
+}
+
 /** One member's log in a LevelDB folder. */
 export class LevelStorage implements RaftStorage {
   readonly #folder: string;

@@ -35,6 +35,8 @@ export function resolveOptions(options: RaftNodeOptions): ResolvedOptions {
     snapshotKeepEntries: options.snapshotKeepEntries ?? raftLimits.snapshotKeepEntries,
     maxEntryBytes: options.maxEntryBytes ?? raftLimits.maxEntryBytes,
     maxUncommittedBytes: options.maxUncommittedBytes ?? raftLimits.maxUncommittedBytes,
+    maxMessageBytes: options.maxMessageBytes ?? coreDefaults.maxMessageBytes,
+    maxInflightMessages: options.maxInflightMessages ?? coreDefaults.maxInflightMessages,
     promotionLagEntries: options.promotionLagEntries ?? raftLimits.promotionLagEntries,
   };
 }
@@ -48,6 +50,8 @@ export function coreConfig(options: ResolvedOptions, applied: number): CoreConfi
     applied,
     // A removed leader hands over first; see the driver.
     stepDownOnRemoval: false,
+    maxMessageBytes: options.maxMessageBytes,
+    maxInflightMessages: options.maxInflightMessages,
     maxUncommittedBytes: options.maxUncommittedBytes,
     maxApplyingBytes: raftLimits.maxApplyBytes,
   };

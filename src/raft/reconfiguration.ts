@@ -12,8 +12,15 @@ import { encodeContacts, isMemberId, type MemberTable } from './members.ts';
 import { noLeader } from './reads.ts';
 import type { ProposeOutcome, RaftMember } from './types.ts';
 
+/** An addition under way; a removal of the same member withdraws it. */
+export interface PendingAdd {
+  readonly id: number;
+  isWithdrawn: boolean;
+}
+
 /** What the operations need of the running node. */
 export interface GroupControl {
+  readonly adding: Set<PendingAdd>;
   readonly state: Readonly<Core>;
   readonly members: MemberTable;
   assertRunning(): void;
@@ -56,50 +63,80 @@ export async function addMember(
       `member ${member.id} was left behind when the cluster was forced to go on without it; let its node leave and join again`,
     );
   }
-  const known = control.members.get(member.id);
-  if (known === null) {
-    await change(control, { kind: 'add-learner', id: member.id }, member, signal);
-  } else if (known.address !== member.address || known.nodeId !== member.nodeId) {
-    await change(control, { kind: 'update', id: member.id }, member, signal);
+  const add: PendingAdd = { id: member.id, isWithdrawn: false };
+  control.adding.add(add);
+  try {
+    await addInSteps(control, member, lagEntries, add, signal);
+  } finally {
+    control.adding.delete(add);
   }
-  if (!member.voter || control.members.get(member.id)?.voter === true) return;
-  await control.until(() => caughtUp(control, member.id, lagEntries), signal);
-  await change(control, { kind: 'add-voter', id: member.id }, member, signal);
+}
+
+/** Each step looks again at what became of the member meanwhile: a removal must not be undone by a late promotion. */
+async function addInSteps(
+  control: GroupControl,
+  member: RaftMember,
+  lagEntries: number,
+  add: PendingAdd,
+  signal: AbortSignal,
+): Promise<void> {
+  const { id, address, nodeId } = member;
+  const present = (): RaftMember | null => {
+    if (add.isWithdrawn) throw removedMeanwhile(id);
+    return control.members.get(id);
+  };
+  const required = (): RaftMember => {
+    const known = present();
+    if (known === null) throw removedMeanwhile(id);
+    return known;
+  };
+  await change(control, { kind: 'add-learner', id }, member, () => present() === null, signal);
+  const hasMoved = (): boolean => required().address !== address || required().nodeId !== nodeId;
+  if (hasMoved()) await change(control, { kind: 'update', id }, member, hasMoved, signal);
+  if (!member.voter || required().voter) return;
+  await control.until(() => required() !== null && caughtUp(control, id, lagEntries), signal);
+  await change(control, { kind: 'add-voter', id }, member, () => !required().voter, signal);
+}
+
+function removedMeanwhile(id: number): SwarmdError {
+  return new SwarmdError(
+    'CONFLICT',
+    `member ${id} was removed before it was promoted; add it again if it is wanted`,
+  );
 }
 
 function caughtUp(control: GroupControl, id: number, lagEntries: number): boolean {
   assertLeader(control);
   const progress = control.state.tracker.progress.get(id);
-  if (progress === undefined) {
-    throw new SwarmdError(
-      'CONFLICT',
-      `member ${id} was removed before it was promoted; add it again if it is wanted`,
-    );
-  }
+  if (progress === undefined) throw removedMeanwhile(id);
   const lag = control.state.log.lastIndex() - progress.match;
   // A learner that was never heard from has match 0, which in a short log is within the lag.
   return progress.recentActive && progress.match > 0 && progress.state === 'replicate' && lag <= lagEntries;
 }
 
-/** Removes a member. */
+/** Removes a member, also one whose addition is still under way. */
 export async function removeMember(control: GroupControl, id: number, signal: AbortSignal): Promise<void> {
   assertLeader(control);
-  const member = control.members.get(id);
-  if (member === null) return;
-  const voters = control.members.list.filter((each) => each.voter);
-  if (member.voter && voters.length === 1) {
+  for (const add of control.adding) if (add.id === id) add.isWithdrawn = true;
+  const isDue = (): boolean => {
+    const member = control.members.get(id);
+    if (member === null) return false;
+    const voters = control.members.list.filter((each) => each.voter);
+    if (!member.voter || voters.length > 1) return true;
     throw new SwarmdError(
       'FAILED_PRECONDITION',
       'the last voter cannot be removed; add another manager first',
     );
-  }
-  await change(control, { kind: 'remove', id }, null, signal);
+  };
+  await change(control, { kind: 'remove', id }, null, isDue, signal);
 }
 
+/** Makes one change, unless `isDue` says at the moment it could be proposed that there is nothing to do. */
 async function change(
   control: GroupControl,
   step: ConfigChangeStep,
   member: RaftMember | null,
+  isDue: () => boolean,
   signal: AbortSignal,
 ): Promise<void> {
   const context = encodeContacts(member === null ? [] : [member]);
@@ -112,7 +149,10 @@ async function change(
   while (pending === null) {
     await control.until(isFree, signal);
     // Another caller may have been first in the same turn.
-    if (isFree()) pending = control.propose(wanted) ?? refusedNow(control);
+    if (!isFree()) continue;
+    // No change is under way now, so the list of members is what all changes so far led to.
+    if (!isDue()) return;
+    pending = control.propose(wanted) ?? refusedNow(control);
   }
   const outcome = await pending;
   if (outcome.kind === 'committed') return;

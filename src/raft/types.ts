@@ -87,6 +87,10 @@ export interface RaftNodeOptions {
   readonly maxEntryBytes?: number;
   /** Payload bytes not yet applied before proposals are refused as busy; 64 MB. */
   readonly maxUncommittedBytes?: number;
+  /** Bytes of entries in one message to a peer (at least one entry always goes); 1 MB. */
+  readonly maxMessageBytes?: number;
+  /** Messages with entries in flight to one peer; 256. */
+  readonly maxInflightMessages?: number;
   /** Entries a learner may lack when it is promoted; 1,000. */
   readonly promotionLagEntries?: number;
 }

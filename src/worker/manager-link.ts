@@ -45,6 +45,8 @@ export const REPORT_RETRY_MS = 500;
 export const REPORT_TIMEOUT_MS = 10_000;
 /** A manager that sends on to another is followed at most this often in a row. */
 const REDIRECTS_MAX = 3;
+/** Failures in a row that are part of a normal change of leader, and not worth a warning. */
+const FAILURES_UNTOLD = 4;
 
 /** Keeps a session with the leader for as long as it runs. */
 export class ManagerLink {
@@ -98,6 +100,8 @@ export class ManagerLink {
     let failures = 0;
     let redirects = 0;
     let redirect: string | null = null;
+    /** Managers whose failure was told in this outage. */
+    const told = new Set<string>();
     while (!signal.aborted) {
       const address: string | undefined =
         redirect ?? this.#leader ?? this.#addresses[turn % Math.max(1, this.#addresses.length)];
@@ -105,8 +109,10 @@ export class ManagerLink {
       try {
         if (address === undefined) throw new SwarmdError('NO_LEADER', 'no manager is known');
         const served = await this.#connectAndServe(address, signal);
-        if (served) failures = redirects = 0;
-        else failures += 1;
+        if (served) {
+          failures = redirects = 0;
+          told.clear();
+        } else failures += 1;
       } catch (error) {
         if (signal.aborted) break;
         const leader = leaderOf(error);
@@ -119,7 +125,13 @@ export class ManagerLink {
         failures += 1;
         this.#leader = null;
         turn += 1;
-        log.debug('no session with this manager', { address: address ?? '', error: errorMessage(error) });
+        const fields = { address: address ?? '', error: errorMessage(error) };
+        if (failures <= FAILURES_UNTOLD || told.has(fields.address)) {
+          log.debug('no session with this manager', fields);
+        } else {
+          told.add(fields.address);
+          log.warn('no session with this manager; the node keeps trying, its tasks go on', fields);
+        }
       }
       const ceiling = Math.min(RECONNECT_CAP_MS, RECONNECT_BASE_MS * 2 ** Math.min(10, failures));
       const wait = ceiling / 2 + randomBelow(random, Math.ceil(ceiling / 2) + 1);

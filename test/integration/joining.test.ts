@@ -1,6 +1,6 @@
 /** Nodes that join and leave, and every way in which a daemon must refuse to start. */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -28,12 +28,21 @@ describe('a manager and a worker', () => {
   before(async () => {
     cluster = new LocalCluster();
     // Long enough that a restarted worker is never taken for dead, however busy the machine is.
-    manager = await cluster.init('m1', '--dispatcher-heartbeat', '3s');
+    manager = await cluster.init('m1', '--dispatcher-heartbeat', '20s');
     tokens = await manager.call('cluster.tokens', { rotate: null });
     address = await addressOf(manager);
     worker = await cluster.join('w1', manager, 'worker');
   });
   after(() => cluster.remove());
+
+  /** The node leaves and is removed, so that nothing is scheduled to it until its heartbeats are missed. */
+  async function leaveAndForget(daemon: Daemon): Promise<void> {
+    const { nodeId } = await daemon.call('info', {});
+    await daemon.run('leave');
+    assert.equal(await daemon.ended(), 0);
+    await manager.run('node', 'rm', '--force', nodeId);
+    assert.doesNotMatch(await manager.run('node', 'ls'), new RegExp(nodeId));
+  }
 
   test('the joined worker is listed as ready', async () => {
     await waitFor('two ready nodes', async () => {
@@ -108,8 +117,7 @@ describe('a manager and a worker', () => {
     tokens = await manager.call('cluster.tokens', { rotate: null });
     assert.equal(tokens.worker, rotated[1]);
     await joiner.start('join', ...NODE_FLAGS, '--token', tokens.worker, rotated[2] ?? '');
-    await joiner.run('leave');
-    assert.equal(await joiner.ended(), 0);
+    await leaveAndForget(joiner);
   });
 
   test('a join to a dead address says that nobody answers there', async () => {
@@ -119,8 +127,7 @@ describe('a manager and a worker', () => {
     assertRefused(result, new RegExp(`127\\.0\\.0\\.1:${port}`));
     // The same folder joins once the address is right.
     await joiner.start('join', ...NODE_FLAGS, '--token', tokens.worker, address);
-    await joiner.run('leave');
-    assert.equal(await joiner.ended(), 0);
+    await leaveAndForget(joiner);
   });
 
   test('a join to something that is no swarmd is refused in time', async () => {
@@ -214,39 +221,33 @@ describe('a manager and a worker', () => {
     const stranger = cluster.daemon('stranger');
     cpSync(worker.dataDir, stranger.dataDir, {
       recursive: true,
-      filter: (path) => !/\.sock|\.pid|tasks/.test(path),
+      filter: (path) => !/\.sock|\.pid|tasks|worker/.test(path),
     });
-    const identity = JSON.parse(
-      await import('node:fs').then((fs) => fs.readFileSync(join(stranger.dataDir, 'identity.json'), 'utf8')),
-    ) as Record<string, unknown>;
-    writeFileSync(
-      join(stranger.dataDir, 'identity.json'),
-      JSON.stringify({
-        ...identity,
-        managers: [otherAddress],
-        listen: { host: '127.0.0.1', port: await publishedPort() },
-      }),
-    );
-    for (const name of readdirSync(join(stranger.dataDir, 'worker'), { recursive: true })) assert.ok(name);
+    const path = join(stranger.dataDir, 'identity.json');
+    const identity = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+    const listen = { host: '127.0.0.1', port: await publishedPort() };
+    writeFileSync(path, JSON.stringify({ ...identity, managers: [otherAddress], listen }));
     await other.start('daemon');
-    await stranger.start('daemon').catch(() => {});
+    await stranger.start('daemon', '--socket', stranger.socketPath);
+    await waitFor('the refusal', () => /WARN .*belongs to another cluster/.test(stranger.log()));
     assert.equal((await other.call('node.list', {})).length, 1);
     await stranger.kill();
     await other.kill();
   });
 
-  test('leave: a worker goes with its tasks, which come back elsewhere; its folder is empty', async () => {
-    await worker.run('leave');
-    assert.equal(await worker.ended(), 0);
+  test('drain and leave: the tasks run elsewhere, the folder is empty, and the node can be removed', async () => {
+    const { nodeId } = await worker.call('info', {});
+    await manager.run('node', 'update', '--availability', 'drain', nodeId);
+    await manager.waitForTasks(
+      'spread',
+      (tasks) => tasks.length === 4 && tasks.every((task) => task.nodeId !== nodeId),
+    );
+    await leaveAndForget(worker);
     assert.deepEqual(worker.taskProcesses(), []);
     assert.deepEqual(readdirSync(worker.dataDir), []);
-    const tasks = await manager.waitForRunning('spread', 4);
-    assert.equal(new Set(tasks.map((task) => task.nodeId)).size, 1);
-    const down = await waitFor('the node to be down', async () => {
-      const nodes = await manager.call('node.list', {});
-      return nodes.find((node) => node.status.state === 'down');
-    });
-    await manager.run('node', 'rm', down.id);
+  });
+
+  test('leave of the last manager: refused without --force; with it, tasks and files are gone', async () => {
     assertRefused(await manager.cli(['leave']), /--force/);
     await manager.run('leave', '--force');
     assert.equal(await manager.ended(), 0);

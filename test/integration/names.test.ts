@@ -53,7 +53,7 @@ describe('names of a stack of processes', () => {
     for (const replicas of [4, 1, 3]) {
       await manager.run('service', 'scale', '-d', `shop_web=${replicas}`);
       const tasks = await manager.waitForRunning('shop_web', replicas);
-      const ports = tasks.map((task) => task.status.ports?.[0]?.hostPort).toSorted();
+      const ports = tasks.map((task) => task.status.ports?.[0]?.hostPort ?? 0).toSorted((a, b) => a - b);
       for (const askIt of [askUdp, askTcp]) {
         const shows = async (): Promise<true> => {
           assert.deepEqual((await askIt(dns, srv, TYPE_SRV)).ports, ports);

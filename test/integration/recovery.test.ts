@@ -1,9 +1,12 @@
 /** What an operator does after losing managers: going on with one, moving one, replacing a wiped one. */
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import type { Daemon } from '../e2e/lib/daemon.ts';
+import type { NodeId } from '../../src/model/ids.ts';
+import { freePort } from '../support/free-port.ts';
 import { waitFor } from '../support/wait.ts';
-import { ANSWER, LocalCluster } from './lib/cluster.ts';
+import { ANSWER, addressOf, LocalCluster, NODE_FLAGS } from './lib/cluster.ts';
 
 type Three = [Daemon, Daemon, Daemon];
 
@@ -38,8 +41,8 @@ async function running(manager: Daemon, service: string, count: number): Promise
   });
 }
 
-async function idOf(manager: Daemon): Promise<string> {
-  return (await manager.call('info', {})).nodeId;
+async function idOf(manager: Daemon): Promise<NodeId> {
+  return (await manager.call('info', {})).nodeId as NodeId;
 }
 
 describe('the majority of the managers is lost for good', () => {
@@ -116,5 +119,159 @@ describe('the majority of the managers is lost for good', () => {
     await three.kill();
     await three.start('daemon');
     await membersKnown([three, fourth], 2);
+  });
+});
+
+describe('managers that come back', () => {
+  let cluster: LocalCluster;
+  let managers: Three;
+  before(async () => {
+    cluster = new LocalCluster();
+    managers = await threeManagers(cluster);
+    await create(managers[0], 'kept', 1);
+  });
+  after(() => cluster.remove());
+
+  /** Starts a manager again at another port, which it then keeps. */
+  async function startElsewhere(manager: Daemon): Promise<string> {
+    const address = `127.0.0.1:${await freePort()}`;
+    await manager.start('daemon', ...['--listen-addr', address, '--advertise-addr', address]);
+    assert.equal(await addressOf(manager), address);
+    return address;
+  }
+
+  /** The addresses of the managers in the state, as `manager` has it. */
+  async function addresses(manager: Daemon): Promise<Map<string, string>> {
+    const nodes = await manager.call('node.list', {});
+    return new Map(nodes.map((node) => [node.id, node.manager?.address ?? '']));
+  }
+
+  async function known(where: ReadonlyMap<string, string>): Promise<void> {
+    await waitFor(
+      'the new addresses',
+      async () => {
+        for (const manager of managers) {
+          const seen = await addresses(manager);
+          if ([...where].some(([id, address]) => seen.get(id) !== address)) return false;
+          const { managers: peers } = await manager.call('info', {});
+          if (
+            [...where].some(
+              ([id, address]) => !peers.some((peer) => peer.nodeId === id && peer.address === address),
+            )
+          )
+            return false;
+        }
+        return true;
+      },
+      { timeoutMs: 30_000 },
+    );
+    await membersKnown(managers, 3);
+  }
+
+  test('at another address, also as the leader, are found there by the others', async () => {
+    for (const manager of [managers[2], managers[0]]) {
+      const id = await idOf(manager);
+      await manager.kill();
+      const address = await startElsewhere(manager);
+      await known(new Map([[id, address]]));
+      await manager.run('service', 'scale', '-d', 'kept=2');
+      // An ordinary start keeps it.
+      await manager.kill();
+      await manager.start('daemon');
+      assert.equal(await addressOf(manager), address);
+    }
+  });
+
+  test('two of three at once, so that there is no leader before they are found', async () => {
+    const [one, two, three] = managers;
+    const ids = [await idOf(two), await idOf(three)] as const;
+    await Promise.all([two.kill(), three.kill()]);
+    const where = new Map([
+      [ids[0], await startElsewhere(two)],
+      [ids[1], await startElsewhere(three)],
+    ]);
+    await known(where);
+    await one.run('service', 'scale', '-d', 'kept=3');
+  });
+
+  test('with an empty folder join as somebody new; the old one is removed, unless that loses the quorum', async () => {
+    const [one, two, three] = managers;
+    const old = await idOf(three);
+    await three.kill();
+    await waitFor('the third to be down', async () => {
+      const nodes = await one.call('node.list', {});
+      return nodes.some(({ id, status }) => id === old && status.state === 'down');
+    });
+    // The leader cannot be removed; of the other two one is dead, and the living one is needed.
+    const leaderId = (await one.call('info', {})).raft?.leaderNodeId;
+    const living = leaderId === (await idOf(one)) ? two : one;
+    const refused = await one.cli(['node', 'rm', '--force', await idOf(living)]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /2 managers would remain and 2 of them must be up, but only 1 is/);
+    rmSync(three.dataDir, { recursive: true });
+    const tokens = await one.call('cluster.tokens', { rotate: null });
+    await three.start('join', ...NODE_FLAGS, '--token', tokens.manager, await addressOf(one));
+    const fresh = await idOf(three);
+    assert.notEqual(fresh, old);
+    await membersKnown(managers, 4);
+    await one.run('node', 'rm', '--force', old);
+    await membersKnown(managers, 3);
+    const nodes = await three.call('node.list', {});
+    assert.deepEqual(nodes.map(({ id }) => id).includes(old), false);
+    await three.run('service', 'scale', '-d', 'kept=1');
+  });
+});
+
+describe('a cluster that is restored from a snapshot', () => {
+  let cluster: LocalCluster;
+  before(() => {
+    cluster = new LocalCluster();
+  });
+  after(() => cluster.remove());
+
+  test('has its objects, and workers that find it at the old address keep their tasks', async () => {
+    const manager = await cluster.init('m1', '--availability', 'drain');
+    const worker = await cluster.join('w1', manager, 'worker');
+    await create(manager, 'kept', 2);
+    await manager.waitForRunning('kept', 2);
+    const tokens = await manager.call('cluster.tokens', { rotate: null });
+    const address = await addressOf(manager);
+    const old = await idOf(manager);
+    const file = `${cluster.place.folder}/backup`;
+    await manager.run('snapshot', 'save', file);
+    await manager.run('service', 'create', '--runtime', 'process', '--name', 'later', '-d', ...ANSWER);
+    assert.match(await manager.run('snapshot', 'inspect', file), /1 service, 2 task/);
+    const kept = (await manager.tasks('kept')).map(({ id }) => id as string);
+    const ofKept = () => worker.taskProcesses().filter(({ taskId }) => kept.includes(taskId));
+    const before = ofKept();
+    assert.match((await manager.attempt('log', 'inspect')).stderr, /in use by another swarmd daemon/);
+    await manager.kill();
+    assert.match(
+      (await manager.attempt('log', 'inspect', '--entries', '1..99')).stdout,
+      /create service kept/,
+    );
+    rmSync(manager.dataDir, { recursive: true });
+
+    const restored = cluster.daemon('m2');
+    const flags = ['--listen-addr', address, '--advertise-addr', address, '--availability', 'drain'];
+    const { code, stderr } = await restored.attempt('snapshot', 'restore', file, ...flags);
+    assert.equal(code, 0, stderr);
+    await restored.start('daemon', '--engine-host', 'none', '--dns-addr', '127.0.0.1:0');
+    await waitFor('the worker to come back', async () => {
+      const nodes = await restored.call('node.list', {});
+      return nodes.some(({ id, status }) => id !== old && status.state === 'ready' && nodes.length === 3);
+    });
+    await restored.waitForRunning('kept', 2);
+    assert.deepEqual(ofKept(), before);
+    assert.deepEqual(await restored.call('cluster.tokens', { rotate: null }), tokens);
+    const services = await restored.call('service.list', { stack: null });
+    assert.deepEqual(
+      services.map(({ spec }) => spec.name),
+      ['kept'],
+    );
+    const nodes = await restored.call('node.list', {});
+    assert.equal(nodes.find(({ id }) => id === old)?.status.state, 'down');
+    await cluster.join('m3', restored, 'manager');
+    await membersKnown([restored], 2);
   });
 });

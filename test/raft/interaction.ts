@@ -51,7 +51,7 @@ const harnessConfig: Omit<CoreConfig, 'id'> = {
   preVote: false,
   checkQuorum: false,
   stepDownOnRemoval: false,
-  shareCommitOnRefusal: false,
+  shareCommitInElections: false,
   asyncStorage: false,
   disableProposalForwarding: false,
   maxMessageBytes: Number.MAX_SAFE_INTEGER,

@@ -7,7 +7,7 @@
  */
 import { slotsInChange } from '../support/fake-cluster.ts';
 import type { TaskId } from '../../src/model/ids.ts';
-import type { Task } from '../../src/model/objects.ts';
+import type { Task, UpdateState } from '../../src/model/objects.ts';
 import { claimFits, offeredResources, resourceClaim, takeClaim } from '../../src/model/resource-claims.ts';
 import { taskStateRank } from '../../src/model/task-state.ts';
 import { isUp } from '../../src/manager/orchestrator/slots.ts';
@@ -35,6 +35,16 @@ export class ClusterChecks {
   /** The index up to which changes were checked. */
   #index = 0;
   changesChecked = 0;
+  /** How often each thing was seen to happen, to know that a run exercised it. */
+  readonly seen = {
+    started: 0,
+    up: 0,
+    endpoints: 0,
+    updates: 0,
+    updatesCompleted: 0,
+    updatesStopped: 0,
+    rollbacks: 0,
+  };
 
   constructor(violation: (what: string) => void) {
     this.#violation = violation;
@@ -55,6 +65,7 @@ export class ClusterChecks {
     for (const change of changes) {
       if (change.table === 'service' && change.after !== null) {
         services.add(change.id);
+        this.#countUpdate(change.before?.updateStatus?.state, change.after.updateStatus?.state);
         this.#register(change.id, change.before?.spec.labels['value'], change.after.spec.labels['value']);
       }
       if (change.table !== 'task' || change.after === null) continue;
@@ -66,6 +77,14 @@ export class ClusterChecks {
     }
     for (const id of nodes) this.#node(store, id);
     for (const id of services) this.#update(store, id);
+  }
+
+  #countUpdate(before: UpdateState | undefined, after: UpdateState | undefined): void {
+    if (after === before) return;
+    if (after === 'updating') this.seen.updates += 1;
+    if (after === 'completed' || after === 'rollback_completed') this.seen.updatesCompleted += 1;
+    if (after === 'paused' || after === 'rollback_paused') this.seen.updatesStopped += 1;
+    if (after === 'rollback_started') this.seen.rollbacks += 1;
   }
 
   #task(task: Task): void {
@@ -83,6 +102,7 @@ export class ClusterChecks {
     if (desired < past.desired)
       this.#violation(`task ${task.id}: its desired state went back to ${task.desiredState}`);
     Object.assign(past, { nodeId: task.nodeId, rank, desired });
+    if (isUp(task) && !past.wasUp) this.seen.up += 1;
     past.wasUp ||= isUp(task);
     past.wasWanted ||= wanted;
   }
@@ -128,6 +148,7 @@ export class ClusterChecks {
 
   /** An engine started a task. */
   started(nodeId: string, id: TaskId): void {
+    this.seen.started += 1;
     const on = this.#started.get(id);
     if (on !== undefined) this.#violation(`task ${id} was started on ${on} and again on ${nodeId}`);
     this.#started.set(id, nodeId);
@@ -140,6 +161,7 @@ export class ClusterChecks {
   /** A worker was told of endpoints. */
   endpoints(host: string, ids: Iterable<string>): void {
     for (const id of ids) {
+      this.seen.endpoints += 1;
       if (this.#tasks.get(id as TaskId)?.wasUp !== true)
         this.#violation(`${host} was told of an endpoint of task ${id}, which never ran healthy`);
     }

@@ -26,6 +26,7 @@ export class Faults {
   readonly #machines: Machines;
   readonly #kinds: readonly FaultKind[];
   #changing = false;
+  #healed = false;
   /** The leader that commits next, after so many times, crashes there; null: none does. */
   #commitTrap: number | null = null;
   /** No faults until then: what the cluster does between storms matters as much as in them. */
@@ -74,6 +75,7 @@ export class Faults {
   heal(): void {
     this.#world.network.faults = healthyNetwork;
     this.#commitTrap = null;
+    this.#healed = true;
     this.#mend();
     for (const host of this.#machines.managers) host.disk.state.delayMaxMs = 0;
     for (const { engine } of this.#machines.workers)
@@ -286,6 +288,7 @@ export class Faults {
 
   #crashLoop(host: ManagerHost, times: number): void {
     const { dice, time } = this.#world;
+    if (this.#healed) return;
     host.crash();
     if (times === 0) return;
     time.after(dice.below(300), null, `crash loop ${host.name}`, () => {

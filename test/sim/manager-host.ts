@@ -9,7 +9,6 @@ import type { Logger } from '../../src/base/log.ts';
 import { Manager, type OpenRaft } from '../../src/manager/manager.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
 import type { StoreStateMachine } from '../../src/manager/state-machine.ts';
-import { coreDefaults } from '../../src/raft/core/config.ts';
 import { RaftNode } from '../../src/raft/driver.ts';
 import type { RaftMember, RaftStatus } from '../../src/raft/types.ts';
 import type { PeerIdentity } from '../../src/rpc/types.ts';
@@ -154,8 +153,6 @@ export class ManagerHost {
     const { raft } = world.draws;
     return async (options, ports) => {
       const storage = this.disk.open(world.time, this.#dice, process, world.broken);
-      const { maxMessageBytes, maxInflightMessages } = raft;
-      Object.assign(coreDefaults, { maxMessageBytes, maxInflightMessages });
       const state = ports.stateMachine as StoreStateMachine;
       this.state = state;
       world.onState(this, state);

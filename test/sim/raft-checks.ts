@@ -200,6 +200,14 @@ export class RaftChecks {
     if (frame?.kind === 'message') this.#promise(host, frame.message);
   }
 
+  /** One line about a frame, for traces. */
+  static describe(bytes: Uint8Array): string {
+    const frame = decodeFrame(bytes);
+    if (frame?.kind !== 'message') return frame?.kind ?? 'nonsense';
+    const { type, term, index, logTerm, commit, reject, rejectHint, entries } = frame.message;
+    return `${type} term ${term} index ${index}/${logTerm} commit ${commit} entries ${entries.length}${reject ? ` reject ${rejectHint}` : ''}`;
+  }
+
   #promise(host: ManagerHost, { type, reject, to, term, index }: Message): void {
     const disk = host.disk.memory;
     if (type === 'vote-response' && !reject) {

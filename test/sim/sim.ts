@@ -1,6 +1,6 @@
 /**
  * `npm run sim -- --seed N --events M [--seeds K] [--broken VARIANT] [--faults A,B]
- * [--keep-going] [--trace]`: simulates K seeds from N on.
+ * [--managers N] [--workers N] [--keep-going] [--trace]`: simulates K seeds from N on.
  *
  * Ends with status 1 after the first failure, which it describes with the command that repeats it.
  */
@@ -17,6 +17,8 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1' },
     broken: { type: 'string' },
     faults: { type: 'string' },
+    managers: { type: 'string' },
+    workers: { type: 'string' },
     trace: { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
     quiet: { type: 'boolean', default: false },
@@ -26,8 +28,12 @@ const { values } = parseArgs({
 const first = values.seed === undefined ? freshSeed(systemRandom()) : Number(values.seed);
 const events = Number(values.events);
 const broken = brokenVariants.find((variant) => variant === values.broken) ?? null;
-const named = values.faults?.split(',') ?? null;
-const faults = named === null ? null : faultKinds.filter((kind) => named.includes(kind));
+const named = values.faults?.split(',');
+const draws = {
+  ...(named === undefined ? {} : { faults: new Set(faultKinds.filter((kind) => named.includes(kind))) }),
+  ...(values.managers === undefined ? {} : { managers: Number(values.managers) }),
+  ...(values.workers === undefined ? {} : { workers: Number(values.workers) }),
+};
 if (
   !Number.isSafeInteger(first) ||
   !Number.isSafeInteger(events) ||
@@ -43,7 +49,7 @@ let failures = 0;
 let clean = 0;
 for (let seed = first; seed < first + Number(values.seeds); seed++) {
   const trace = values.trace ? { trace: (line: string) => void process.stdout.write(`${line}\n`) } : {};
-  const result = await simulate({ seed, events, broken, faults, ...trace });
+  const result = await simulate({ seed, events, broken, draws, ...trace });
   ran += result.events;
   if (result.problems.length === 0) {
     clean += 1;
@@ -54,7 +60,7 @@ for (let seed = first; seed < first + Number(values.seeds); seed++) {
     continue;
   }
   failures += 1;
-  process.stdout.write(`${describeFailure(result, { events, broken, faults })}\n`);
+  process.stdout.write(`${describeFailure(result, { events, broken, draws })}\n`);
   if (!values['keep-going']) break;
 }
 const seconds = (performance.now() - startedMs) / 1_000;

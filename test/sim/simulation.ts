@@ -11,10 +11,9 @@ import { SwarmdError } from '../../src/base/errors.ts';
 import { encodeBatch } from '../../src/manager/state/codec.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
 import { RaftLog } from '../../src/raft/core/log.ts';
-import { coreDefaults } from '../../src/raft/core/config.ts';
 import { ClusterChecks } from './cluster-checks.ts';
 import { convergenceProblems } from './convergence.ts';
-import { type BrokenVariant, Dice, type Draws, draw, type FaultKind } from './draws.ts';
+import { type BrokenVariant, Dice, type Draws, draw } from './draws.ts';
 import { Faults, type Machines } from './faults.ts';
 import { ballast, clusterActions, createNode } from './first-objects.ts';
 import { ManagerHost, type World } from './manager-host.ts';
@@ -31,8 +30,8 @@ export interface SimulationOptions {
   /** Events under faults; healing comes on top. */
   readonly events: number;
   readonly broken?: BrokenVariant | null;
-  /** These kinds of fault instead of those the seed draws. */
-  readonly faults?: readonly FaultKind[] | null;
+  /** Instead of what the seed draws: to narrow a search. */
+  readonly draws?: Partial<Pick<Draws, 'managers' | 'workers' | 'faults'>>;
   /** Prints every event and log line. */
   readonly trace?: (line: string) => void;
 }
@@ -78,9 +77,7 @@ class Simulation implements Machines {
 
   constructor(options: SimulationOptions) {
     this.#options = options;
-    const drawn = draw(options.seed);
-    const { faults = null } = options;
-    this.draws = faults === null ? drawn : { ...drawn, faults: new Set(faults) };
+    this.draws = { ...draw(options.seed), ...options.draws };
     const dice = new Dice(options.seed ^ 0x5bd1e995);
     const violation = (what: string): void => this.#fail(what);
     this.#raftChecks = new RaftChecks(
@@ -99,7 +96,10 @@ class Simulation implements Machines {
       note: (what) => this.#remember(what),
       bounded: (limitMs, work) => this.#bounded(limitMs, work),
       logger: (host) => this.#logger(host),
-      onFrame: (host, bytes) => this.#raftChecks.frame(host, bytes),
+      onFrame: (host, bytes) => {
+        options.trace?.(`    ${host.name} sends ${RaftChecks.describe(bytes)}`);
+        this.#raftChecks.frame(host, bytes);
+      },
       onState: (_host, state) => {
         state.subscribe((changes) => this.#clusterChecks.applied(state.store, changes));
       },
@@ -147,6 +147,7 @@ class Simulation implements Machines {
         digestsCompared: this.#raftChecks.digestsCompared,
         changesChecked: this.#clusterChecks.changesChecked,
         ...this.#workload.counts,
+        ...this.#clusterChecks.seen,
         convergedMs: this.#convergedMs,
         unjudged: this.#unjudged,
         faults: Object.fromEntries(this.#faults.counts),
@@ -340,7 +341,6 @@ class Simulation implements Machines {
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
   const simulation = new Simulation(options);
   const restore = breakCore(options.broken ?? null);
-  const { maxMessageBytes, maxInflightMessages } = coreDefaults;
   process.on('unhandledRejection', simulation.onRejection);
   try {
     await simulation.time.rule(() => simulation.run());
@@ -351,7 +351,6 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
     simulation.failedAt ??= simulation.time.events;
   } finally {
     restore();
-    Object.assign(coreDefaults, { maxMessageBytes, maxInflightMessages });
     process.off('unhandledRejection', simulation.onRejection);
   }
   return simulation.result();

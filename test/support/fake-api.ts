@@ -179,7 +179,17 @@ export class FakeApi implements ApiClient {
     yield* this.logRecords;
   }
 
+  /** What `cluster.snapshot` gives as the state. */
+  state: Uint8Array = new Uint8Array();
+
   readonly #handlers: Handlers = {
+    'cluster.snapshot': () => ({
+      clusterId: 'c'.repeat(25),
+      index: 9,
+      term: 1,
+      members: [{ id: 1, nodeId: this.nodes[0]?.id ?? '', address: '10.0.0.1:2377', voter: true }],
+      state: Buffer.from(this.state).toString('base64'),
+    }),
     info: () => ({
       nodeId: this.nodes[0]?.id ?? '',
       role: 'manager',

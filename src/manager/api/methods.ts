@@ -33,7 +33,7 @@ import {
 } from './services.ts';
 
 /** Methods answered by the asked daemon itself, not by the leader. */
-export type LocalMethod = 'info' | 'node.leave';
+export type LocalMethod = 'info' | 'node.leave' | 'cluster.snapshot';
 export type LeaderMethod = Exclude<ApiMethod, LocalMethod>;
 
 type Method<M extends ApiMethod> = (

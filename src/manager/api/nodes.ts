@@ -11,7 +11,7 @@ import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { type ApiContext, commit, commitLatest, outOfSequence } from './commit.ts';
 import { findNode } from './lookup.ts';
-import { demoteNode, promoteNode } from './roles.ts';
+import { demoteNode, promoteNode, requireQuorumWithout } from './roles.ts';
 import { required } from './services.ts';
 
 /** What node methods need besides the state. */
@@ -125,6 +125,7 @@ function requireRemovable(context: NodeApiContext, node: ClusterNode, force: boo
       'the leader does not remove itself; run "swarmd leave --force" on it',
     );
   }
+  requireQuorumWithout(context, node, 'removing');
 }
 
 /** The certificate of a removed node is refused until it would have expired anyway. */

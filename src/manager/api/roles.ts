@@ -12,6 +12,7 @@ import type { NodeView } from '../../model/api.ts';
 import type { NodeId } from '../../model/ids.ts';
 import type { ClusterNode } from '../../model/objects.ts';
 import type { NodeSpec } from '../../model/spec.ts';
+import type { RaftMember } from '../../raft/types.ts';
 import { newRaftId } from '../raft-id.ts';
 import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
@@ -51,7 +52,7 @@ export async function demoteNode(
   spec: NodeSpec,
   signal: AbortSignal,
 ): Promise<NodeView> {
-  requireQuorumWithout(context, node);
+  requireQuorumWithout(context, node, 'demoting');
   const raftId = node.manager?.raftId ?? 0;
   if (raftId === context.raftStatus().memberId) {
     await context.handOver(signal);
@@ -90,9 +91,13 @@ export async function finishDemotion(
   await commitLatest(context, build, signal);
 }
 
-/** Refuses a demotion after which the rest of the group could not decide anything, with the numbers. */
-function requireQuorumWithout(context: NodeApiContext, node: ClusterNode): void {
-  const { members } = context.raftStatus();
+/** Refuses what would leave a group that cannot decide anything, with the numbers. */
+export function requireQuorumWithout(
+  context: NodeApiContext,
+  node: ClusterNode,
+  doing: 'demoting' | 'removing',
+): void {
+  const { members, memberId } = context.raftStatus();
   const voters = members.filter((member) => member.voter);
   const rest = voters.filter((member) => member.id !== node.manager?.raftId);
   const name = node.description.hostname;
@@ -100,15 +105,18 @@ function requireQuorumWithout(context: NodeApiContext, node: ClusterNode): void 
   if (rest.length === 0) {
     throw new SwarmdError(
       'FAILED_PRECONDITION',
-      `node ${name} is the last manager of the swarm: demoting it would lose the cluster. Promote another node first`,
+      `node ${name} is the last manager of the swarm: ${doing} it would lose the cluster. Promote another node first`,
     );
   }
-  const reachable = rest.filter((member) => isReachable(context.view, member.nodeId)).length;
+  const isUp = (member: RaftMember): boolean =>
+    // Whoever runs this is up, whatever its worker is at.
+    member.id === memberId || isReachable(context.view, member.nodeId);
+  const reachable = rest.filter(isUp).length;
   const needed = Math.floor(rest.length / 2) + 1;
   if (reachable >= needed) return;
   throw new SwarmdError(
     'FAILED_PRECONDITION',
-    `demoting node ${name} would lose the quorum: ${rest.length} managers would remain and ${needed} of them must be up, but only ${reachable} ${reachable === 1 ? 'is' : 'are'}. Bring managers back, or remove the dead ones first`,
+    `${doing} node ${name} would lose the quorum: ${rest.length} managers would remain and ${needed} of them must be up, but only ${reachable} ${reachable === 1 ? 'is' : 'are'}. Bring managers back, or remove the dead ones first`,
     { details: { remaining: rest.length, needed, reachable } },
   );
 }

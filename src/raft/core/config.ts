@@ -20,8 +20,8 @@ export interface CoreConfig {
   readonly checkQuorum: boolean;
   /** A leader that removes or demotes itself becomes a follower at once. */
   readonly stepDownOnRemoval: boolean;
-  /** Who refuses a vote says what it knows to be committed: the candidate may lack a change of the group. */
-  readonly shareCommitOnRefusal: boolean;
+  /** Who asks for a vote, or refuses one, says what it knows to be committed: the other may lack a change of the group. */
+  readonly shareCommitInElections: boolean;
   /** `safe` asks a quorum for every batch of reads; `lease` trusts clocks and needs `checkQuorum`. */
   readonly readOnly: 'safe' | 'lease';
   /** The driver answers storage messages itself (pipelined); otherwise it calls `advance` after each ready set. */
@@ -50,7 +50,7 @@ export const coreDefaults: Omit<CoreConfig, 'id'> = {
   preVote: true,
   checkQuorum: true,
   stepDownOnRemoval: true,
-  shareCommitOnRefusal: true,
+  shareCommitInElections: true,
   readOnly: 'safe',
   asyncStorage: true,
   disableProposalForwarding: true,

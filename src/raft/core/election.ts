@@ -15,6 +15,7 @@ import {
   type Core,
   promotable,
   send,
+  sharedCommit,
   startLeadership,
 } from './state.ts';
 import { recordVote, voterIds, voteResult } from './tracker.ts';
@@ -56,7 +57,9 @@ export function campaign(core: Core, campaignKind: Campaign): void {
     }
     const index = core.log.lastIndex();
     const logTerm = core.log.lastTerm();
-    send(core, message(isPre ? 'pre-vote' : 'vote', id, { term, index, logTerm, context }));
+    const { commit, commitTerm } = sharedCommit(core);
+    const fields = { term, index, logTerm, context, commit, rejectHint: commitTerm };
+    send(core, message(isPre ? 'pre-vote' : 'vote', id, fields));
   }
 }
 

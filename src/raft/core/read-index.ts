@@ -51,11 +51,17 @@ export function acknowledgeRead(
   context: number,
   won: (acks: ReadonlyMap<number, boolean>) => boolean,
 ): readonly PendingRead[] {
-  let confirmed = 0;
-  queue.pending.forEach((read, position) => {
-    if (read.context > context) return;
-    read.acks.set(from, true);
-    if (won(read.acks)) confirmed = position + 1;
-  });
-  return queue.pending.splice(0, confirmed);
+  for (const read of queue.pending) {
+    if (read.context <= context) read.acks.set(from, true);
+  }
+  return takeConfirmed(queue, won);
+}
+
+/** Removes what is confirmed: the newest batch that is, and every older one. A smaller group may need no new answer. */
+export function takeConfirmed(
+  queue: ReadQueue,
+  won: (acks: ReadonlyMap<number, boolean>) => boolean,
+): readonly PendingRead[] {
+  const newest = queue.pending.findLastIndex((read) => won(read.acks));
+  return queue.pending.splice(0, newest + 1);
 }

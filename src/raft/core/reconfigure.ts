@@ -6,9 +6,11 @@
  */
 import { configChangeOf } from './config-codec.ts';
 import { applyChange, type ChangeState, type ConfigChange, leavesJoint } from './membership.ts';
+import { takeConfirmed } from './read-index.ts';
+import { answerReads } from './reads.ts';
 import { broadcastAppend, maybeCommit, sendAppend } from './replication.ts';
-import { abortTransfer, becomeFollower, type Core } from './state.ts';
-import { configState, isJoint, members } from './tracker.ts';
+import { abortTransfer, becomeFollower, type Core, promotable } from './state.ts';
+import { configState, isJoint, members, voteResult } from './tracker.ts';
 import { type ConfigState, EMPTY_BYTES, type Entry, NOBODY } from './types.ts';
 
 type Draft = Pick<Entry, 'kind' | 'data'>;
@@ -64,7 +66,11 @@ function switchTo(core: Core, state: ChangeState): ConfigState {
   core.notes.push({ kind: 'config-switched', config });
   const own = tracker.progress.get(core.config.id);
   core.isLearner = own?.isLearner ?? false;
-  if (core.role !== 'leader') return config;
+  if (core.role !== 'leader') {
+    // A candidate may learn in the middle of its election that it was removed: it must not win any more.
+    if (core.role !== 'follower' && !promotable(core)) becomeFollower(core, core.term, NOBODY);
+    return config;
+  }
   if (own === undefined || own.isLearner) {
     // Removed or demoted. Its last heartbeats are out; a successor will be elected.
     if (core.config.stepDownOnRemoval) becomeFollower(core, core.term, NOBODY);
@@ -78,6 +84,11 @@ function switchTo(core: Core, state: ChangeState): ConfigState {
       if (id !== core.config.id) sendAppend(core, id, false);
     }
   }
+  // Reads may have waited for a member that has no say any more.
+  answerReads(
+    core,
+    takeConfirmed(core.reads, (acks) => voteResult(tracker, acks) === 'won'),
+  );
   const { incoming, outgoing } = tracker.membership;
   if (core.transferee !== NOBODY && !incoming.has(core.transferee) && !outgoing.has(core.transferee)) {
     abortTransfer(core);

@@ -148,6 +148,15 @@ export function committedInCurrentTerm(core: Core): boolean {
   return core.log.term(core.log.committed) === core.term;
 }
 
+/**
+ * What this member tells of commits to those it asks for votes or refuses one: the other may need to know of a
+ * change of the group that only this member knows to be committed. Zeroes when it shall tell nothing.
+ */
+export function sharedCommit(core: Core): { readonly commit: number; readonly commitTerm: number } {
+  const commit = core.config.shareCommitInElections ? core.log.committed : 0;
+  return { commit, commitTerm: commit === 0 ? 0 : (core.log.term(commit) ?? 0) };
+}
+
 /** Gives up handing over leadership. */
 export function abortTransfer(core: Core): void {
   if (core.transferee !== NOBODY) core.notes.push({ kind: 'transfer-aborted', to: core.transferee });

@@ -10,7 +10,7 @@ import { hup } from './election.ts';
 import { stepCandidate, stepFollower } from './follower.ts';
 import { type StepOutcome, stepLeader } from './leader.ts';
 import { releaseUncommitted } from './replication.ts';
-import { abortTransfer, becomeFollower, type Core, promotable, send } from './state.ts';
+import { abortTransfer, becomeFollower, type Core, promotable, send, sharedCommit } from './state.ts';
 import { entriesBytes, FORCED_CAMPAIGN, type Message, message, NOBODY, payloadBytes } from './types.ts';
 
 /** Moves time forward by one tick. */
@@ -118,9 +118,10 @@ function onVoteRequest(core: Core, received: Message): void {
       core.vote = received.from;
     }
   } else {
-    const { committed } = core.log;
-    const commit = core.config.shareCommitOnRefusal ? committed : 0;
-    const logTerm = commit === 0 ? 0 : (core.log.term(committed) ?? 0);
+    // Among what the candidate knows to be committed may be the promotion of this very member, which must stand
+    // itself when its log is the longer one.
+    core.log.maybeCommit(received.commit, received.rejectHint);
+    const { commit, commitTerm: logTerm } = sharedCommit(core);
     send(core, message(type, received.from, { term: core.term, reject: true, commit, logTerm }));
   }
 }

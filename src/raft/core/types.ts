@@ -121,7 +121,7 @@ export interface Message {
   readonly commit: number;
   readonly vote: number;
   readonly reject: boolean;
-  /** In a rejection: the highest index at which the sender's log may match. */
+  /** In a rejection: the highest index at which the sender's log may match. On a vote: the term at `commit`. */
   readonly rejectHint: number;
   /** Identifies a batch of reads (read-index, heartbeats); on a vote, 1 asks to ignore a live leader. */
   readonly context: number;

@@ -43,7 +43,11 @@ function decode(message: Buffer): DnsAnswer {
     if (type === TYPE_SRV) ports.push(data.readUInt16BE(4));
     at += 10 + length;
   }
-  return { code: message.readUInt8(3) & 0xf, addresses: addresses.toSorted(), ports: ports.toSorted() };
+  return {
+    code: message.readUInt8(3) & 0xf,
+    addresses: addresses.toSorted(),
+    ports: ports.toSorted((a, b) => a - b),
+  };
 }
 
 /** Asks the server at `address` (host:port) over UDP. */

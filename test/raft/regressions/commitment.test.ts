@@ -172,6 +172,44 @@ describe('regressions: commitment', () => {
     await cluster.stop();
   });
 
+  test('etcd-14143: when the whole group lost its unsynced writes, acknowledged ones were among them', async () => {
+    for (let seed = 1; seed <= 4; seed++) {
+      const cluster = new SimCluster(seed);
+      await cluster.form([1, 2, 3]);
+      const knows = (id: number): boolean =>
+        cluster
+          .nodeOf(id)
+          .status()
+          .members.every((each) => each.voter);
+      await cluster.until(() => [1, 2, 3].every(knows), 'all know the group');
+      const leader = cluster.leader() ?? 0;
+      const others = [1, 2, 3].filter((id) => id !== leader);
+      // The disks of the others are slow: an entry reaches their memory long before it is durable there.
+      cluster.beforeStep = (id) => (id === leader ? undefined : new Promise(() => {}));
+      const acknowledged: string[] = [];
+      for (let i = 0; i < 5; i++) {
+        void cluster
+          .nodeOf(leader)
+          .propose(bytes(`${i}`), never)
+          .then((outcome) => {
+            if (outcome.kind === 'committed') acknowledged.push(`${i}`);
+          });
+        await cluster.run(3 * seed);
+      }
+      for (const id of [1, 2, 3]) cluster.crash(id);
+      cluster.beforeStep = () => {};
+      for (const id of others) await cluster.start(id, 'restart');
+      await cluster.until(() => cluster.leader() !== null, 'the others go on without it');
+      const next = cluster.leader() ?? 0;
+      await cluster.whilePumping(cluster.nodeOf(next).readIndex(never));
+      const { seen } = cluster.get(next).machine;
+      assert.deepEqual(
+        acknowledged.filter((text) => !seen.has(text)),
+        [],
+      );
+    }
+  });
+
   test('redisraft-28: a vote left before it was durable, and after a crash another one was given in the same term', () => {
     const network = new Network();
     const peer = network.add(1, voters(1, 2, 3), { ...plain, asyncStorage: true });

@@ -7,7 +7,7 @@ import { EMPTY_BYTES, type Entry } from '../../../src/raft/core/types.ts';
 import { MemoryDisk } from '../../../src/raft/memory-storage.ts';
 import { SimCluster } from '../cluster.ts';
 import { bytes, entry, from, group, Network, voters } from '../network.ts';
-import { ask, committed, lapse, logOf } from '../paper/scenes.ts';
+import { ask, committed, lapse, logOf, pending } from '../paper/scenes.ts';
 
 const never = new AbortController().signal;
 const change = (step: ConfigChangeStep) =>
@@ -133,6 +133,24 @@ describe('regressions: membership', () => {
     assert.deepEqual(network.core(1).config().voters, [2]);
     for (let i = 0; i < 3; i++) network.elect(2);
     assert.equal(network.role(2), 'leader');
+  });
+
+  test('a candidate that learned of its own removal in the middle of its election won it, and ended itself', () => {
+    // 1 holds its own removal, and does not know that it is committed; 2 does, and refuses for its longer log.
+    const removal = changeEntry(1, 2, remove(1));
+    const network = new Network();
+    const options = { log: [entry(1, 1), removal], preVote: false };
+    network.add(1, voters(1, 2, 3, 4), { ...options, hardState: { term: 1, vote: 0, commit: 1 } });
+    const { core } = network.peer(1);
+    core.campaign();
+    pending(network, 1);
+    assert.equal(core.state.role, 'candidate');
+    core.receive(from(2, 'vote-response', 1, { term: 2, reject: true, commit: 2, logTerm: 1 }));
+    pending(network, 1);
+    assert.deepEqual(core.config().voters, [2, 3, 4]);
+    for (const id of [3, 4]) core.receive(from(id, 'vote-response', 1, { term: 2 }));
+    pending(network, 1);
+    assert.equal(core.state.role, 'follower');
   });
 
   test('camunda-57386: members refused votes by their own role and their own idea of the group', () => {

@@ -20,7 +20,8 @@ describe('regressions: elections', () => {
     const network = new Network();
     network.add(1, voters(1, 2, 3), { log: logOf(1, 5), hardState: { term: 5, vote: 2, commit: 1 } });
     network.add(3, voters(1, 2, 3), { log: logOf(1), hardState: { term: 1, vote: 2, commit: 1 } });
-    assert.notEqual(ticksToLeader(network, [1, 3], 100), null);
+    // Only 1 gets to campaign: what 3 learns by campaigning itself is another matter (8501).
+    assert.notEqual(ticksToLeader(network, [1], 100), null);
     assert.equal(network.role(1), 'leader');
     assert.deepEqual(network.log(3), network.log(1));
   });

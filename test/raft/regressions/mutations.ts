@@ -69,6 +69,12 @@ export const mutations: readonly Mutation[] = [
     "(draft.type === 'append-response' && draft.to === core.config.id) ||\n    draft.type === 'vote-response' ||",
   ),
   inCommitment(
+    'etcd-14143',
+    'core/state.ts',
+    "draft.type === 'append-response' ||\n    draft.type === 'vote-response' ||",
+    "(draft.type === 'append-response' && draft.to === core.config.id) ||\n    draft.type === 'vote-response' ||",
+  ),
+  inCommitment(
     'dragonboat-254',
     'core/replication.ts',
     'const commit = Math.min(progress.match, core.log.committed);',
@@ -113,6 +119,12 @@ export const mutations: readonly Mutation[] = [
   ),
   // The round of heartbeats is named by the reader's own number, which a repeated request brings again.
   inReads('etcd-20418', 'core/read-index.ts', 'queue.lastContext++;', 'queue.lastContext = request.context;'),
+  inReads(
+    'raft-rs-368',
+    'core/reconfigure.ts',
+    "takeConfirmed(core.reads, (acks) => voteResult(tracker, acks) === 'won'),",
+    '[],',
+  ),
   inReads('d-engine-381', 'core/reads.ts', "if (core.config.readOnly === 'lease') {", 'if (core.term > 0) {'),
   inReads(
     'stale reads by default',
@@ -183,9 +195,22 @@ export const mutations: readonly Mutation[] = [
     ') return;',
   ),
   inConfiguration(
+    'etcd-12359: a voter without',
+    'core/step.ts',
+    'core.log.maybeCommit(received.commit, received.rejectHint);',
+    '',
+  ),
+  inConfiguration(
     'etcd-12359: the refusal',
     'core/follower.ts',
     'if (received.reject) core.log.maybeCommit(received.commit, received.logTerm);',
+    '',
+  ),
+  // Found here, by random schedules.
+  inConfiguration(
+    'a candidate that learned',
+    'core/reconfigure.ts',
+    "if (core.role !== 'follower' && !promotable(core)) becomeFollower(core, core.term, NOBODY);",
     '',
   ),
   inConfiguration(
@@ -236,6 +261,14 @@ export const mutations: readonly Mutation[] = [
     'log-writer.ts',
     'if (index <= snapshot.index) this.#states.delete(index);',
     'this.#states.delete(index);',
+  ),
+
+  // Found here, by the test: the change undid what the snapshot said about the group.
+  inSnapshots(
+    'a change of the group that waited',
+    'applier.ts',
+    'isCovered ? core.config() : core.applyConfigChange(change)',
+    'core.applyConfigChange(change)',
   ),
 
   inDisks(

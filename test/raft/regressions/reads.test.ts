@@ -92,6 +92,18 @@ describe('regressions: reads', () => {
     assert.deepEqual(network.peer(1).reads, []);
   });
 
+  test('raft-rs-368: reads that waited for a voter waited on when that voter was removed', () => {
+    const network = group(2);
+    network.passes = (sent) => sent.type !== 'heartbeat-response';
+    network.core(1).readIndex(1);
+    network.settle();
+    assert.deepEqual(network.peer(1).reads, []);
+    network.change(1, [{ kind: 'remove', id: 2 }]);
+    assert.deepEqual(network.core(1).config().voters, [1]);
+    assert.deepEqual(network.peer(1).reads, [{ index: 1, context: 1 }], 'the leader is the majority now');
+    assert.equal(network.core(1).state.reads.pending.length, 0);
+  });
+
   test('stale reads by default: without asking for it, any member answered from its own state (etcd 0.4.1)', async () => {
     assert.equal(coreDefaults.readOnly, 'safe');
     const cluster = new SimCluster(4);

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { seededRandom } from '../../../src/base/random.ts';
-import { isLeaderMethod, leaderMethodNames, runMethod } from '../../../src/manager/api/methods.ts';
+import { isLeaderMethod, type LeaderMethod, leaderMethodNames, runMethod } from '../../../src/manager/api/methods.ts';
 import { nearest } from '../../../src/manager/api/lookup.ts';
 import type { NodeApiContext } from '../../../src/manager/api/nodes.ts';
 import { BATCH_BYTES_MAX } from '../../../src/manager/state/actions.ts';
-import type { ApiMethod, ApiParams, ApiResult } from '../../../src/model/api.ts';
+import type { ApiParams, ApiResult } from '../../../src/model/api.ts';
 import type { NetworkId, NodeId } from '../../../src/model/ids.ts';
 import { STACK_LABEL } from '../../../src/model/objects.ts';
 import { createCertificateAuthority, nodeCertificateLifeMs } from '../../../src/pki/certificate-authority.ts';
@@ -18,10 +18,8 @@ const soon = AbortSignal.timeout(30_000);
 
 function setUp(members: RaftMember[] = [], log = new MemoryLog()) {
   const context = apiContext(log, members);
-  const call = <M extends Exclude<ApiMethod, 'info' | 'node.leave'>>(
-    method: M,
-    params: ApiParams<M>,
-  ): Promise<ApiResult<M>> => runMethod(context, method, params, soon) as Promise<ApiResult<M>>;
+  const call = <M extends LeaderMethod>(method: M, params: ApiParams<M>): Promise<ApiResult<M>> =>
+    runMethod(context, method, params, soon) as Promise<ApiResult<M>>;
   return { log, context, call };
 }
 
