@@ -1,5 +1,6 @@
 /** The real outside world: terminal, environment, signals, processes. The only file of the CLI that reads `process`. */
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { homedir } from 'node:os';
@@ -11,6 +12,7 @@ import { connectApi } from '../http/client.ts';
 import { folderError } from '../node/folder-error.ts';
 import { makeFolder } from '../node/make-folder.ts';
 import type { BackgroundDaemon, Outside, Terminal } from './context.ts';
+import { retryChanges } from './retry.ts';
 import { BACKGROUND } from './daemon-run.ts';
 
 const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
@@ -38,7 +40,7 @@ export function realOutside(): { readonly outside: Outside; close(): void } {
     version,
     packageRoot,
     interrupt: interrupt.signal,
-    connect: connectApi,
+    connect: (host) => retryChanges(connectApi(host), { clock: systemClock(), newKey: randomUUID }),
     startNode: async (options, mode) => {
       // The daemon is most of the program: commands that only talk to one start faster without it.
       const { startNode } = await import('../node/start.ts');

@@ -19,16 +19,17 @@ export interface LogWriter {
 /** A {@link Proposer} over the log; the leader's clock stamps each batch. */
 export function logProposer(log: LogWriter, clock: Clock): Proposer {
   return {
-    async propose(actions: readonly Action[], signal: AbortSignal): Promise<ProposeResult> {
-      const data = encodeBatch({ at: clock.nowMs(), actions });
+    async propose(actions: readonly Action[], signal: AbortSignal, once?: string): Promise<ProposeResult> {
+      const batch = { at: clock.nowMs(), actions };
+      const data = encodeBatch(once === undefined ? batch : { ...batch, once });
       if (data.length > BATCH_BYTES_MAX) return { kind: 'too-large', bytes: data.length };
       const outcome = await log.propose(data, signal);
       switch (outcome.kind) {
         case 'committed': {
           const result = outcome.result as ApplyResult;
-          return result.ok
-            ? { kind: 'applied', index: result.index }
-            : { kind: 'refused', refusal: result.refusal };
+          if (!result.ok) return { kind: 'refused', refusal: result.refusal };
+          const { index, before } = result;
+          return before === undefined ? { kind: 'applied', index } : { kind: 'applied', index, before };
         }
         case 'refused':
           return refusedProposal(outcome.reason, data.length);

@@ -79,6 +79,15 @@ export type ServiceLogRecord =
     } & LogRecord)
   | { readonly kind: 'notice'; readonly taskId: string; readonly nodeId: string; readonly message: string };
 
+/** Parameters of every call that changes something. */
+export interface Keyed {
+  /**
+   * A key of the caller's choice, one a change: 16 to 64 characters of 0-9, A-Z, a-z, _ and -. A call made again
+   * with the same key within an hour applies at most once, and answers as the first one did.
+   */
+  readonly once?: string;
+}
+
 export interface ApiMethods {
   /** Answered by the asked daemon itself, manager or worker. */
   info: { params: Record<never, never>; result: InfoView };
@@ -96,15 +105,18 @@ export interface ApiMethods {
 
   'node.list': { params: Record<never, never>; result: NodeView[] };
   'node.inspect': { params: { ref: string }; result: NodeView };
-  'node.update': { params: { ref: string; version: number; spec: NodeSpec }; result: NodeView };
-  'node.remove': { params: { ref: string; force: boolean }; result: null };
+  'node.update': { params: { ref: string; version: number; spec: NodeSpec } & Keyed; result: NodeView };
+  'node.remove': { params: { ref: string; force: boolean } & Keyed; result: null };
 
-  'service.create': { params: { spec: ServiceSpec }; result: ServiceView };
+  'service.create': { params: { spec: ServiceSpec } & Keyed; result: ServiceView };
   'service.list': { params: { stack: string | null }; result: ServiceView[] };
   'service.inspect': { params: { ref: string }; result: ServiceView };
-  'service.update': { params: { ref: string; version: number; spec: ServiceSpec }; result: ServiceView };
-  'service.rollback': { params: { ref: string; version: number }; result: ServiceView };
-  'service.remove': { params: { ref: string }; result: null };
+  'service.update': {
+    params: { ref: string; version: number; spec: ServiceSpec } & Keyed;
+    result: ServiceView;
+  };
+  'service.rollback': { params: { ref: string; version: number } & Keyed; result: ServiceView };
+  'service.remove': { params: { ref: string } & Keyed; result: null };
 
   /** `service` and `node` are refs; null: any. `desiredState` filters. */
   'task.list': {
@@ -113,20 +125,20 @@ export interface ApiMethods {
   };
   'task.inspect': { params: { ref: string }; result: Task };
 
-  'network.create': { params: { spec: NetworkSpec }; result: Network };
+  'network.create': { params: { spec: NetworkSpec } & Keyed; result: Network };
   'network.list': { params: { stack: string | null }; result: Network[] };
   'network.inspect': { params: { ref: string }; result: Network };
-  'network.remove': { params: { ref: string }; result: null };
+  'network.remove': { params: { ref: string } & Keyed; result: null };
 
-  'secret.create': { params: { spec: SecretSpec }; result: Secret };
+  'secret.create': { params: { spec: SecretSpec } & Keyed; result: Secret };
   'secret.list': { params: { stack: string | null }; result: Secret[] };
   'secret.inspect': { params: { ref: string }; result: Secret };
-  'secret.remove': { params: { ref: string }; result: null };
+  'secret.remove': { params: { ref: string } & Keyed; result: null };
 
-  'config.create': { params: { spec: ConfigSpec }; result: Config };
+  'config.create': { params: { spec: ConfigSpec } & Keyed; result: Config };
   'config.list': { params: { stack: string | null }; result: Config[] };
   'config.inspect': { params: { ref: string }; result: Config };
-  'config.remove': { params: { ref: string }; result: null };
+  'config.remove': { params: { ref: string } & Keyed; result: null };
 }
 
 export type ApiMethod = keyof ApiMethods;

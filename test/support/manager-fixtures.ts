@@ -21,21 +21,23 @@ export class MemoryLog implements Proposer {
   /** Called before each proposal is applied. */
   before: (actions: readonly Action[]) => Promise<void> = () => Promise.resolve();
 
-  async propose(actions: readonly Action[], _signal: AbortSignal): Promise<ProposeResult> {
+  async propose(actions: readonly Action[], _signal: AbortSignal, once?: string): Promise<ProposeResult> {
     await this.before(actions);
     const answer = this.answers.shift() ?? null;
     if (answer !== null) return answer;
-    return this.apply(actions);
+    return this.apply(actions, once);
   }
 
-  apply(actions: readonly Action[]): ProposeResult {
-    const batch = decodeBatch(encodeBatch({ at: this.nowMs, actions }));
+  apply(actions: readonly Action[], once?: string): ProposeResult {
+    const keyed = once === undefined ? {} : { once };
+    const batch = decodeBatch(encodeBatch({ at: this.nowMs, actions, ...keyed }));
     if (!batch.ok) throw new Error(batch.reason);
     this.batches.push([...actions]);
     const { result, changes } = this.store.apply(this.store.index + 1, batch.value);
     if (!result.ok) return { kind: 'refused', refusal: result.refusal };
     this.onApplied(changes);
-    return { kind: 'applied', index: result.index };
+    const { index, before } = result;
+    return { kind: 'applied', index, ...(before === undefined ? {} : { before }) };
   }
 }
 

@@ -4,6 +4,7 @@ import { SwarmdError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import { type Action, BATCH_BYTES_MAX, type Proposer, type Refusal } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
+import { AppliedBefore, type CallKey } from './once.ts';
 
 /** What the methods of the API work with. They run on the leader. */
 export interface ApiContext {
@@ -12,6 +13,8 @@ export interface ApiContext {
   readonly random: Random;
   /** Wall-clock milliseconds. */
   nowMs(): number;
+  /** Set on a call that carries a key. */
+  readonly call?: CallKey;
 }
 
 /** Proposes actions; resolves with the log index, or throws what the caller can act on. */
@@ -20,9 +23,13 @@ export async function commit(
   actions: readonly Action[],
   signal: AbortSignal,
 ): Promise<number> {
-  const result = await context.proposer.propose(actions, signal);
+  const { call } = context;
+  const once = call === undefined || call.used ? undefined : call.key;
+  const result = await context.proposer.propose(actions, signal, once);
   switch (result.kind) {
     case 'applied':
+      if (call !== undefined) call.used = true;
+      if (result.before !== undefined) throw new AppliedBefore(result.before);
       return result.index;
     case 'refused':
       throw refusalError(result.refusal);

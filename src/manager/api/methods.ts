@@ -1,6 +1,7 @@
 /** The methods of the API, by name. The leader runs them; other managers forward. */
 import { SwarmdError } from '../../base/errors.ts';
 import type { ApiMethod, ApiParams, ApiResult } from '../../model/api.ts';
+import { atMostOnce, type CallKey, callKey } from './once.ts';
 import { findConfig, findNetwork, findSecret } from './lookup.ts';
 import {
   inspectCluster,
@@ -86,13 +87,33 @@ export async function runMethod(
   params: unknown,
   signal: AbortSignal,
 ): Promise<unknown> {
-  const method = methods[name] as (context: NodeApiContext, params: unknown, signal: AbortSignal) => unknown;
-  const parsed = parseParams(name, params);
-  if (!isExclusive(name)) return await method(context, parsed, signal);
+  const { once, ...parsed } = parseParams(name, params);
+  const run = keyedRun(context, name, parsed, callKey(once), signal);
+  if (!isExclusive(name)) return await run();
   return await context.exclusively(async () => {
     if (signal.aborted) throw new SwarmdError('CANCELLED', 'the caller gave up before the change was made');
-    return await method(context, parsed, signal);
+    return await run();
   });
+}
+
+type AnyMethod = (context: NodeApiContext, params: unknown, signal: AbortSignal) => unknown;
+
+/** The call, at most once when it has a key. */
+function keyedRun(
+  context: NodeApiContext,
+  name: LeaderMethod,
+  params: Readonly<Record<string, unknown>>,
+  call: CallKey | null,
+  signal: AbortSignal,
+): () => Promise<unknown> {
+  const method = methods[name] as AnyMethod;
+  if (call === null) return async () => await method(context, params, signal);
+  const [kind, verb] = name.split('.') as [string, string];
+  const inspect = methods[`${kind}.inspect` as LeaderMethod] as AnyMethod;
+  const run = async (): Promise<unknown> => await method({ ...context, call }, params, signal);
+  // What is gone by now answers as anything that is gone.
+  const answer = (id: string): unknown => (verb === 'remove' ? null : inspect(context, { ref: id }, signal));
+  return () => atMostOnce(context.view, call, kind, run, answer);
 }
 
 /** Whether a method checks objects other than the one it changes: a port that is free, a network not in use. */
@@ -115,6 +136,7 @@ const parameterTypes = {
   node: ['string', 'null'],
   rotate: ['string', 'null'],
   spec: ['object'],
+  once: ['string', 'null'],
 } as const satisfies Record<string, readonly ParameterType[]>;
 
 type Parameter = keyof typeof parameterTypes;
@@ -126,6 +148,7 @@ const parameterDefaults: { readonly [P in Parameter]?: null | false } = {
   service: null,
   node: null,
   rotate: null,
+  once: null,
 };
 
 /** Parameters of each method. */
@@ -133,13 +156,13 @@ function parametersOf(name: LeaderMethod): readonly Parameter[] {
   const [kind, verb] = name.split('.') as [string, string];
   switch (verb) {
     case 'create':
-      return ['spec'];
+      return ['spec', 'once'];
     case 'update':
-      return ['ref', 'version', 'spec'];
+      return ['ref', 'version', 'spec', 'once'];
     case 'rollback':
-      return ['ref', 'version'];
+      return ['ref', 'version', 'once'];
     case 'remove':
-      return kind === 'node' ? ['ref', 'force'] : ['ref'];
+      return kind === 'node' ? ['ref', 'force', 'once'] : ['ref', 'once'];
     case 'inspect':
       return kind === 'cluster' ? [] : ['ref'];
     case 'tokens':

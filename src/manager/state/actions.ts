@@ -6,6 +6,7 @@
  */
 import type { NodeId, TaskId } from '../../model/ids.ts';
 import type { TableName, Tables, Task, TaskStatus } from '../../model/objects.ts';
+import type { Outcome } from './outcomes.ts';
 
 /** Fields of a task that managers change one by one, without touching what the worker reports. */
 export type TaskPatch = Partial<
@@ -64,6 +65,8 @@ export interface Batch {
   /** Wall-clock milliseconds, stamped by the leader. */
   readonly at: number;
   readonly actions: readonly Action[];
+  /** Key under which the batch applies at most once; see outcomes.ts. */
+  readonly once?: string;
 }
 
 export type Refusal =
@@ -80,7 +83,8 @@ export type Refusal =
   | { readonly kind: 'undecodable'; readonly message: string };
 
 export type ApplyResult =
-  | { readonly ok: true; readonly index: number }
+  /** `before`: a batch with the same key was applied already, and this one did nothing. */
+  | { readonly ok: true; readonly index: number; readonly before?: Outcome }
   | { readonly ok: false; readonly refusal: Refusal };
 
 /** What one applied batch changed, in order. `before` or `after` is null for creation and deletion. */
@@ -100,7 +104,7 @@ export const BATCH_BYTES_MAX = 1_500_000;
 
 /** How a proposal ended. `unknown`: leadership was lost in flight, it may or may not be applied. */
 export type ProposeResult =
-  | { readonly kind: 'applied'; readonly index: number }
+  | { readonly kind: 'applied'; readonly index: number; readonly before?: Outcome }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   | { readonly kind: 'not-leader' }
   /** Over {@link BATCH_BYTES_MAX}: never taken, however often it is tried. */
@@ -110,5 +114,6 @@ export type ProposeResult =
 
 /** Where actions go to be replicated. */
 export interface Proposer {
-  propose(actions: readonly Action[], signal: AbortSignal): Promise<ProposeResult>;
+  /** `once`: the key under which this applies at most once. */
+  propose(actions: readonly Action[], signal: AbortSignal, once?: string): Promise<ProposeResult>;
 }

@@ -9,6 +9,7 @@ import { errorMessage } from '../../base/errors.ts';
 import { ok, refuse, type Result } from '../../base/result.ts';
 import { tableNames } from '../../model/objects.ts';
 import type { Action, Batch } from './actions.ts';
+import { isOutcomeKey } from './outcomes.ts';
 import type { StoreContents } from './store.ts';
 
 const packr = new Packr({ useRecords: false });
@@ -43,6 +44,7 @@ const actionKinds: ReadonlySet<unknown> = new Set<Action['kind']>([
 function isBatch(value: unknown): value is Batch {
   if (typeof value !== 'object' || value === null) return false;
   if (!('at' in value) || typeof value.at !== 'number') return false;
+  if ('once' in value && value.once !== undefined && !isOutcomeKey(value.once)) return false;
   if (!('actions' in value) || !Array.isArray(value.actions)) return false;
   return value.actions.every((action: unknown) => {
     if (typeof action !== 'object' || action === null || !('kind' in action)) return false;
@@ -65,7 +67,9 @@ export function decodeCheckpoint(data: Uint8Array): Result<StoreContents> {
       return refuse('the checkpoint has no index or tables');
     if (!tableNames.every((table) => Array.isArray(tables[table])))
       return refuse('the checkpoint lacks a table');
-    return ok({ index: value.index, tables });
+    const outcomes = value.outcomes ?? [];
+    if (!Array.isArray(outcomes)) return refuse('the checkpoint has no list of outcomes');
+    return ok({ index: value.index, tables, outcomes });
   } catch (error) {
     return refuse(`the checkpoint cannot be decoded: ${errorMessage(error)}`);
   }

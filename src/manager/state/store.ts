@@ -7,6 +7,7 @@
  * 2. Indexes agree with the tables after every call, also after a refusal or a rolled-back `tentatively`.
  * 3. Names of services (those not being removed), networks, secrets and configs are unique in their table.
  * 4. A task's observed state and desired state only rise.
+ * 5. Of the batches with one key at most one changes anything, as long as the key is remembered.
  */
 import { assert, AssertionError } from '../../base/assert.ts';
 import { errorMessage } from '../../base/errors.ts';
@@ -16,6 +17,7 @@ import { type TableName, type Tables, tableNames, type Task } from '../../model/
 import type { Action, ApplyResult, Batch, Change, Refusal } from './actions.ts';
 import { ContentDigests } from './digest.ts';
 import { netActions } from './net-actions.ts';
+import { type Outcome, Outcomes } from './outcomes.ts';
 import type { NamedTable, StateView } from './view.ts';
 
 type AnyObject = Tables[TableName];
@@ -25,6 +27,8 @@ type TableMaps = { readonly [T in TableName]: Map<string, Tables[T]> };
 export interface StoreContents {
   readonly index: number;
   readonly tables: { readonly [T in TableName]: readonly Tables[T][] };
+  /** Oldest first; absent in checkpoints of versions that kept none. */
+  readonly outcomes?: readonly Outcome[];
 }
 
 const namedTables: ReadonlySet<TableName> = new Set<TableName>(['service', 'network', 'secret', 'config']);
@@ -60,6 +64,7 @@ export class Store implements StateView {
   readonly #names = new Map<string, string>();
   readonly #tasksByService = new Map<string, Map<string, Task>>();
   readonly #tasksByNode = new Map<string, Map<string, Task>>();
+  readonly #outcomes = new Outcomes();
   readonly #digests = new ContentDigests();
   #journal: UndoRecord[] = [];
   #tentative = false;
@@ -93,6 +98,10 @@ export class Store implements StateView {
     return (this.#tasksByNode.get(id) ?? NO_TASKS).values();
   }
 
+  outcome(key: string): Outcome | undefined {
+    return this.#outcomes.get(key);
+  }
+
   /**
    * Applies the entry at `index`.
    * @returns the refusal, or what changed in order.
@@ -101,12 +110,19 @@ export class Store implements StateView {
     assert(!this.#tentative, 'apply inside a tentative plan');
     assert(index > this.#index, `entry ${index} applied after ${this.#index}`);
     this.#index = index;
+    const { once } = batch;
+    if (once !== undefined) {
+      this.#outcomes.expire(batch.at);
+      const before = this.#outcomes.get(once);
+      if (before !== undefined) return { result: { ok: true, index: before.index, before }, changes: [] };
+    }
     const refusal = this.#runForeign(batch, index);
     const journal = this.#takeJournal();
     if (refusal !== null) {
       this.#undo(journal);
       return { result: { ok: false, refusal }, changes: [] };
     }
+    if (once !== undefined) this.#outcomes.record(once, index, batch.at, batch.actions);
     return { result: { ok: true, index }, changes: journal as unknown as readonly Change[] };
   }
 
@@ -140,13 +156,18 @@ export class Store implements StateView {
 
   /** Names the content: equal on replicas that applied the same entries, whatever their iteration order. */
   digest(): string {
-    return this.#digests.of(tableNames.map((table) => [table, this.#tables[table]] as const));
+    const tables = tableNames.map((table) => [table, this.#tables[table]] as const);
+    return this.#digests.of([...tables, ['outcome', this.#outcomes.rows]]);
   }
 
   /** Everything, for a checkpoint. */
   contents(): StoreContents {
     const tables = Object.fromEntries(tableNames.map((table) => [table, [...this.#tables[table].values()]]));
-    return { index: this.#index, tables: tables as unknown as StoreContents['tables'] };
+    return {
+      index: this.#index,
+      tables: tables as unknown as StoreContents['tables'],
+      outcomes: [...this.#outcomes.rows.values()],
+    };
   }
 
   /** Replaces everything by a checkpoint. */
@@ -158,6 +179,7 @@ export class Store implements StateView {
     for (const table of tableNames) {
       for (const object of contents.tables[table]) this.#set(table, object.id, object);
     }
+    this.#outcomes.load(contents.outcomes ?? []);
     this.#takeJournal();
     this.#index = contents.index;
   }

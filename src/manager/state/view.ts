@@ -1,6 +1,7 @@
 /** The read side of the store: what planners and the API see. */
 import type { NodeId, ServiceId } from '../../model/ids.ts';
 import type { TableName, Tables, Task } from '../../model/objects.ts';
+import type { Outcome } from './outcomes.ts';
 
 export type NamedTable = 'service' | 'network' | 'secret' | 'config';
 
@@ -15,4 +16,6 @@ export interface StateView {
   tasksOfService(id: ServiceId): Iterable<Task>;
   /** Tasks assigned to a node. */
   tasksOfNode(id: NodeId): Iterable<Task>;
+  /** What the change with that key did, when it was applied not long ago. */
+  outcome(key: string): Outcome | undefined;
 }

@@ -224,6 +224,11 @@ export class Daemon {
   /** Ends the daemon and its process tasks at once. Synchronous, so that it also runs while the process exits. */
   destroy(): void {
     this.signal('SIGKILL');
+    // Until it is dead it may still start a task.
+    const pid = this.#process?.child.pid;
+    for (let tries = 0; pid !== undefined && startTicksOf(pid) !== null && tries < 500; tries++) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
     for (const { pid } of this.taskProcesses()) {
       for (const member of sessionOf(pid)) killQuietly(member);
       killQuietly(pid);

@@ -34,6 +34,10 @@ export interface Answer {
   readonly env: Readonly<Record<string, string>>;
 }
 
+function exitOnSignal(): void {
+  process.exit(143);
+}
+
 /** The daemons of one test file. */
 export class LocalCluster {
   readonly place: Place;
@@ -43,6 +47,8 @@ export class LocalCluster {
   constructor() {
     this.place = plainPlace(mkdtempSync(join(tmpdir(), 'swarmd-it-')));
     process.on('exit', this.#atExit);
+    // The test runner ends a file that takes too long by SIGTERM, which alone would skip what is done at the exit.
+    process.once('SIGTERM', exitOnSignal);
   }
 
   /** A daemon that is not started yet; `env` is added to its environment. */
@@ -70,6 +76,8 @@ export class LocalCluster {
   /** Ends every daemon and task and removes the files. */
   remove(): void {
     process.off('exit', this.#atExit);
+    // First all daemons: one that lives could start what another's end calls for.
+    for (const daemon of this.#daemons) daemon.signal('SIGKILL');
     for (const daemon of this.#daemons) daemon.destroy();
     rmSync(this.place.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   }
