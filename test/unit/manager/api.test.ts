@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { seededRandom } from '../../../src/base/random.ts';
-import { isLeaderMethod, type LeaderMethod, leaderMethodNames, runMethod } from '../../../src/manager/api/methods.ts';
+import {
+  isLeaderMethod,
+  type LeaderMethod,
+  leaderMethodNames,
+  runMethod,
+} from '../../../src/manager/api/methods.ts';
 import { nearest } from '../../../src/manager/api/lookup.ts';
 import type { NodeApiContext } from '../../../src/manager/api/nodes.ts';
 import { BATCH_BYTES_MAX } from '../../../src/manager/state/actions.ts';
@@ -488,14 +493,26 @@ describe('API: nodes', () => {
       order.push(`state, leaving ${[...context.leaving].join()}`);
       return Promise.resolve();
     };
-    await runMethod(context, 'node.remove', { ref: 'm2', force: true }, soon);
-    assert.deepEqual(order, ['member 2, leaving 2', 'state, leaving 2']);
-    assert.equal(context.leaving.size, 0);
     api.log.answers.push({ kind: 'not-leader' });
     await assert.rejects(runMethod(context, 'node.remove', { ref: 'm3', force: true }, soon), {
       code: 'NO_LEADER',
     });
+    assert.equal(context.leaving.size, 0);
+    order.length = 0;
+    await runMethod(context, 'node.remove', { ref: 'm3', force: true }, soon);
+    assert.deepEqual(order, ['member 3, leaving 3', 'state, leaving 3']);
     assert.equal(context.leaving.size, 0, 'nothing is held after a failure');
+  });
+
+  it('refuses to remove a manager that the rest needs, with the numbers', async () => {
+    const api = cluster();
+    await assert.rejects(api.call('node.remove', { ref: 'm2', force: true }), {
+      code: 'FAILED_PRECONDITION',
+      message:
+        /removing node m2 would lose the quorum: 2 managers would remain and 2 of them must be up, but only 1 is/,
+    });
+    await api.call('node.remove', { ref: 'm3', force: true });
+    await api.call('node.remove', { ref: 'm2', force: true });
   });
 
   it('refuses to remove a manager without force, the leader, and the last manager', async () => {

@@ -105,8 +105,10 @@ describe('batches with a key', () => {
         let two = new Store();
         const model = new Map<string, { at: number; index: number }>();
         let at = 10_000;
+        let newest = 0;
         for (const [i, each] of steps.entries()) {
           at += each.elapsedMs;
+          if (each.key !== null) newest = Math.max(newest, at);
           const id = `n${each.object}`;
           const action: Action = each.remove
             ? { kind: 'delete', table: 'network', id, expect: null }
@@ -123,7 +125,7 @@ describe('batches with a key', () => {
             assert.equal(known?.index, first.result.index, 'it tells of the change that was made');
           } else if (first.result.ok && each.key !== null) {
             const known = model.get(key(each.key));
-            const young = known !== undefined && known.at > at - OUTCOME_LIFE_MS;
+            const young = known !== undefined && known.at > newest - OUTCOME_LIFE_MS;
             assert.equal(young, false, 'a change that is remembered is not made again');
             model.set(key(each.key), { at, index: i + 1 });
           } else if (!first.result.ok && each.key === null) {
@@ -150,7 +152,7 @@ describe('API calls with a key', () => {
 
   it('that are made again answer as the first one', async () => {
     const { log, call } = setUp();
-    const spec = aServiceSpec();
+    const spec = aServiceSpec('web');
     const made = await call('service.create', { spec, once: key(1) });
     const again = await call('service.create', { spec, once: key(1) });
     assert.deepEqual(again, made);
@@ -165,7 +167,7 @@ describe('API calls with a key', () => {
 
   it('are found applied by another leader that first heard of them while it was checking', async () => {
     const { log, call } = setUp();
-    const spec = aServiceSpec();
+    const spec = aServiceSpec('web');
     // The first call's entry, whose outcome was unknown, is applied just before the second one's.
     log.before = async (actions) => {
       log.before = () => Promise.resolve();
@@ -185,7 +187,7 @@ describe('API calls with a key', () => {
 
   it('apply at the second try when the first never did', async () => {
     const { log, call } = setUp();
-    const spec = aServiceSpec();
+    const spec = aServiceSpec('web');
     log.answers.push({ kind: 'unknown', reason: 'leadership was lost' });
     await assert.rejects(call('service.create', { spec, once: key(1) }), { code: 'OUTCOME_UNKNOWN' });
     const made = await call('service.create', { spec, once: key(1) });
@@ -194,7 +196,7 @@ describe('API calls with a key', () => {
 
   it('are refused with a key of another form, or of another kind of change', async () => {
     const { call } = setUp();
-    const spec = aServiceSpec();
+    const spec = aServiceSpec('web');
     await assert.rejects(call('service.create', { spec, once: 'short' }), { code: 'INVALID_ARGUMENT' });
     await assert.rejects(
       runMethod(apiContext(new MemoryLog()), 'service.list', { stack: null, once: key(1) }, soon),
