@@ -139,8 +139,21 @@ export const faultKinds = [
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
-/** From one kind of fault to half of all. */
+/** Faults that find more together than among all others. */
+const themes: readonly (readonly FaultKind[])[] = [
+  ['partition', 'asymmetric', 'bridge', 'isolate', 'clog', 'break-connections'],
+  ['pause', 'isolate', 'starve-ticks', 'clock-jump'],
+  ['crash-manager', 'crash-in-write', 'crash-at-commit', 'crash-loop', 'crash-all'],
+  ['fsync-error', 'disk-full', 'disk-hang', 'slow-leader-disk', 'slow-majority-disk', 'crash-in-write'],
+  ['remove-manager', 'replace-manager', 'transfer', 'crash-manager', 'isolate'],
+  ['crash-worker', 'reboot-worker', 'replace-worker', 'task-dies', 'task-vanishes', 'task-unhealthy'],
+  ['runtime-hangs', 'runtime-outage', 'crash-worker', 'break-connections', 'transfer'],
+];
+
+/** One theme, or from one kind of fault to half of all. */
 function someFaults(dice: Dice): readonly FaultKind[] {
+  const theme = dice.pick(themes) ?? [];
+  if (dice.chance(500)) return theme;
   const chance = dice.oneOf(60, 150, 300, 500);
   return faultKinds.filter(() => dice.chance(chance));
 }

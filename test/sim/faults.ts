@@ -154,7 +154,7 @@ export class Faults {
         worker?.reboot();
         return;
       case 'pause': {
-        const process = dice.pick([...managers, ...workers])?.process;
+        const process = (dice.chance(400) ? this.leader() : dice.pick([...managers, ...workers]))?.process;
         if (process !== null && process !== undefined) process.pausedUntilMs = time.nowMs + dice.below(5_000);
         return;
       }

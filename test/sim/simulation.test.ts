@@ -12,6 +12,12 @@ const EVENTS = 8_000;
 /** Seeds within which each defect must be found, and the events of each. */
 const BROKEN_SEEDS_MAX = 40;
 const BROKEN_EVENTS = 5_000;
+/** Crashes of leaders are what these defects are about. */
+const BROKEN_DRAWS = {
+  managers: 3,
+  workers: 0,
+  faults: new Set(['crash-manager', 'crash-at-commit', 'isolate'] as const),
+};
 
 for (const seed of FIXED_SEEDS) {
   test(`a cluster survives the faults of seed ${seed}`, async () => {
@@ -40,7 +46,7 @@ test('a seed repeats its run exactly', async () => {
 for (const broken of brokenVariants) {
   test(`a cluster with ${broken} is caught`, async (t) => {
     for (let seed = 1; seed <= BROKEN_SEEDS_MAX; seed++) {
-      const { problems } = await simulate({ seed, events: BROKEN_EVENTS, broken });
+      const { problems } = await simulate({ seed, events: BROKEN_EVENTS, broken, draws: BROKEN_DRAWS });
       if (problems.length === 0) continue;
       t.diagnostic(`seed ${seed}: ${problems[0]}`);
       return;

@@ -4,8 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { silentLogger } from '../../../src/base/log.ts';
+import type { Action, ApplyResult, Batch } from '../../../src/manager/state/actions.ts';
+import { encodeBatch } from '../../../src/manager/state/codec.ts';
+import { OUTCOME_LIFE_MS } from '../../../src/manager/state/outcomes.ts';
+import { StoreStateMachine } from '../../../src/manager/state-machine.ts';
 import { checkConfig, coreDefaults } from '../../../src/raft/core/config.ts';
 import type { ReadState } from '../../../src/raft/core/types.ts';
+import { aNode } from '../../support/builders.ts';
 import { SimCluster } from '../cluster.ts';
 import { bytes, from, group, type Network, voters } from '../network.ts';
 import { lapse, pending, sentOf } from './scenes.ts';
@@ -121,6 +127,49 @@ describe('at most once (§8, thesis §6.3)', () => {
     for (const id of [1, 2, 3]) assert.deepEqual(cluster.get(id).machine.commands, ['0', '1', '2', '3', '4']);
     assert.deepEqual(cluster.violations, []);
     await cluster.stop();
+  });
+});
+
+describe('at most once in the state machine (§8, thesis §6.3): every change may carry a key, which is used once', () => {
+  const key = 'a-key-of-one-call-1';
+  const create = (id: string): Action => ({ kind: 'create', table: 'node', object: aNode(id) });
+  const apply = (machine: StoreStateMachine, index: number, batch: Batch): ApplyResult =>
+    machine.apply(index, encodeBatch(batch));
+
+  test('a command that arrives again is not executed again, and answered as it was the first time', () => {
+    const machine = new StoreStateMachine(silentLogger);
+    assert.deepEqual(apply(machine, 5, { at: 1, actions: [create('a')], once: key }), { ok: true, index: 5 });
+    const again = apply(machine, 9, { at: 2, actions: [create('b')], once: key });
+    assert.equal(again.ok && again.index, 5);
+    assert.equal(machine.store.get('node', 'b'), undefined);
+  });
+
+  test('what was answered is part of the replicated state: a replica that began with a snapshot knows it too', () => {
+    const [first, second] = [new StoreStateMachine(silentLogger), new StoreStateMachine(silentLogger)];
+    apply(first, 5, { at: 1, actions: [create('a')], once: key });
+    second.restore(first.snapshot(), 5);
+    for (const machine of [first, second]) {
+      const again = apply(machine, 9, { at: 2, actions: [create('b')], once: key });
+      assert.equal(again.ok && again.index, 5);
+    }
+    assert.equal(first.store.digest(), second.store.digest());
+  });
+
+  test('it is forgotten on all replicas at the same entry: by the time in the log, not by their clocks', () => {
+    const [first, second] = [new StoreStateMachine(silentLogger), new StoreStateMachine(silentLogger)];
+    const batches: Batch[] = [
+      { at: 1, actions: [create('a')], once: key },
+      { at: OUTCOME_LIFE_MS, actions: [create('b')], once: key },
+      { at: OUTCOME_LIFE_MS + 1, actions: [create('c')], once: key },
+    ];
+    for (const machine of [first, second]) {
+      batches.forEach((batch, position) => apply(machine, position + 1, batch));
+      assert.deepEqual(
+        new Set([...machine.store.all('node')].map((node) => `${node.id}`)),
+        new Set(['a', 'c']),
+      );
+    }
+    assert.equal(first.store.digest(), second.store.digest());
   });
 });
 

@@ -103,6 +103,41 @@ describe('init, join and daemon', () => {
     assert.deepEqual(mode, { kind: 'resume' });
   });
 
+  it('go on with a cluster by force, with other addresses if asked, and without settings of a new one', async () => {
+    const { cli, started } = withDaemon(true);
+    const { stdout } = await cli.run('init', '--force-new-cluster', '--advertise-addr', '10.0.0.9');
+    assert.match(stdout, /Cluster forced: this machine .* is its only manager now/);
+    assert.match(stdout, /let it leave and join again/);
+    assert.deepEqual(started[0]?.mode, { kind: 'force-new-cluster' });
+    assert.deepEqual(started[0]?.options.move, { advertise: { host: '10.0.0.9', port: 0 } });
+    const refused = await cli.run('init', '--force-new-cluster', '--task-history-limit', '9');
+    assert.equal(refused.exitCode, 125);
+    assert.match(refused.stderr, /--task-history-limit sets up a new cluster/);
+    await cli.run('init', '--force-new-cluster=false');
+    assert.deepEqual(started[1]?.mode, { kind: 'init' });
+    assert.equal(started[1]?.options.move, undefined);
+  });
+
+  it('start a member at another address: what is not given stays', async () => {
+    const { cli, started } = withDaemon(true);
+    const flags = [
+      '--listen-addr',
+      '127.0.0.1:2',
+      '--advertise-addr',
+      '10.0.0.9:3',
+      '--data-path-addr',
+      '10.1.0.9',
+    ];
+    await cli.run('daemon', ...flags);
+    await cli.run('daemon');
+    assert.deepEqual(started[0]?.options.move, {
+      listen: { host: '127.0.0.1', port: 2 },
+      advertise: { host: '10.0.0.9', port: 3 },
+      dataPathAddress: '10.1.0.9',
+    });
+    assert.deepEqual(started[1]?.options.move, {});
+  });
+
   it('join where the token leads', async () => {
     const { cli, started } = withDaemon(true);
     await cli.run('join', '--token', 'T', 'manager.example:3000');
