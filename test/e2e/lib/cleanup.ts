@@ -1,7 +1,7 @@
 /**
  * Removes what a test bed leaves on the machine, from its folder alone: it works after a crash as well as at the end.
  *
- * Owns: `/tmp/swarmd-bed-PID-N` folders and the network namespaces `sbPID-N-*`.
+ * Owns: `/tmp/swarmd-bed-PID-N` folders, the network namespaces `sbPID-N-*` and the bridges `sbrPID`.
  *
  * Invariant: only processes inside a bed's own namespaces, and their descendants, are ever ended.
  */
@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const FOLDER = /^swarmd-bed-(\d+)-(\d+)$/;
+const BRIDGE = /^sbr(\d+)$/;
 const NAMESPACES = '/run/netns';
 const CGROUPS = '/sys/fs/cgroup';
 
@@ -112,5 +113,12 @@ export function removeLeftovers(): void {
     const [, pid, sequence] = FOLDER.exec(name) ?? [];
     if (pid === undefined || sequence === undefined || isRunning(Number(pid))) continue;
     removeBed(join(tmpdir(), name), `sb${pid}-${sequence}-`);
+  }
+  // The bridge of an engine on this machine's own network outlives an engine that was killed. Two of them with the
+  // same subnet lead its traffic nowhere.
+  for (const name of list('/sys/class/net')) {
+    const [, pid] = BRIDGE.exec(name) ?? [];
+    if (pid === undefined || isRunning(Number(pid))) continue;
+    readOr(() => execFileSync('ip', ['link', 'del', name], { stdio: 'ignore' }), null);
   }
 }
