@@ -13,13 +13,18 @@ import { readSavedOptions } from './saved-options.ts';
 /** Port of node-to-node traffic when none is given. */
 export const CLUSTER_PORT = 2377;
 
-/** Adds the flags every daemon command has. */
-export function withDaemonFlags(command: SwarmdCommand): SwarmdCommand {
+/** Adds the flags that say where a node is: its folder and addresses. */
+export function withPlaceFlags(command: SwarmdCommand): SwarmdCommand {
   return command
     .value('--data-dir <folder>', 'folder of identity, state and tasks (env SWARMD_DATA_DIR)')
     .value('--listen-addr <host:port>', `where other nodes connect (default: 0.0.0.0:${CLUSTER_PORT})`)
     .value('--advertise-addr <host:port>', 'how other nodes reach this one (default: found by itself)')
-    .value('--data-path-addr <address>', 'address for traffic between tasks (default: the advertised one)')
+    .value('--data-path-addr <address>', 'address for traffic between tasks (default: the advertised one)');
+}
+
+/** Adds the flags every daemon command has. */
+export function withDaemonFlags(command: SwarmdCommand): SwarmdCommand {
+  return withPlaceFlags(command)
     .value('--socket <path>', 'socket of the API (default: swarmd.sock in the data folder)')
     .value('--dns-addr <host:port>', 'also answer DNS here')
     .value(

@@ -79,6 +79,11 @@ export class MemberTable {
     return this.#list;
   }
 
+  /** The configuration the table follows. */
+  get config(): ConfigState {
+    return this.#config;
+  }
+
   get(id: number): RaftMember | null {
     return this.#list.find((member) => member.id === id) ?? null;
   }

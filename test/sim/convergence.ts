@@ -29,6 +29,13 @@ export function convergenceProblems(
     else if (host.state?.store.digest() !== digest)
       problems.push(`${host.name} has another state than the leader`);
   }
+  for (const { spec, manager, description } of store.all('node')) {
+    const isMember = manager !== undefined && status.members.some(({ id }) => id === manager.raftId);
+    if (spec.role === 'manager' && !isMember)
+      problems.push(`${description.hostname} is not in the group yet`);
+    if (spec.role === 'worker' && manager !== undefined)
+      problems.push(`${description.hostname} is still listed as a manager`);
+  }
   for (const id of kept)
     if (store.get('service', id) === undefined) problems.push(`acknowledged service ${id} is lost`);
   for (const service of store.all('service')) problems.push(...serviceProblems(store, service));

@@ -129,6 +129,7 @@ export const faultKinds = [
   'transfer',
   'remove-manager',
   'replace-manager',
+  'demote-manager',
   'replace-worker',
   'task-dies',
   'task-vanishes',
@@ -145,7 +146,7 @@ const themes: readonly (readonly FaultKind[])[] = [
   ['pause', 'isolate', 'starve-ticks', 'clock-jump'],
   ['crash-manager', 'crash-in-write', 'crash-at-commit', 'crash-loop', 'crash-all'],
   ['fsync-error', 'disk-full', 'disk-hang', 'slow-leader-disk', 'slow-majority-disk', 'crash-in-write'],
-  ['remove-manager', 'replace-manager', 'transfer', 'crash-manager', 'isolate'],
+  ['remove-manager', 'replace-manager', 'demote-manager', 'transfer', 'crash-manager', 'isolate'],
   ['crash-worker', 'reboot-worker', 'replace-worker', 'task-dies', 'task-vanishes', 'task-unhealthy'],
   ['runtime-hangs', 'runtime-outage', 'crash-worker', 'break-connections', 'transfer'],
 ];
@@ -168,7 +169,7 @@ export function draw(seed: number): Draws {
     seed,
     managers: dice.oneOf(1, 3, 3, 3, 5),
     workers: dice.between(0, 6),
-    managersWork: dice.chance(300),
+    managersWork: dice.chance(750),
     raft: {
       tickMs,
       electionTicks: dice.between(8, 20),

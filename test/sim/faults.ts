@@ -5,6 +5,7 @@
  */
 import { assertNever } from '../../src/base/assert.ts';
 import { errorMessage } from '../../src/base/errors.ts';
+import type { NodeView } from '../../src/model/api.ts';
 import type { FaultKind } from './draws.ts';
 import { healthyNetwork } from './draws.ts';
 import type { ManagerHost, World } from './manager-host.ts';
@@ -16,6 +17,8 @@ export interface Machines {
   readonly workers: readonly WorkerHost[];
   /** A new node in the place of one that was removed: another identity at the same address. */
   replaceManager(old: ManagerHost): Promise<void>;
+  /** A manager became a worker: its manager ends. */
+  retireManager(old: ManagerHost): void;
   replaceWorker(old: WorkerHost): Promise<void>;
 }
 
@@ -211,6 +214,9 @@ export class Faults {
       case 'replace-manager':
         void this.#change(() => this.#removeManager(true));
         return;
+      case 'demote-manager':
+        void this.#change(() => this.#demoteManager());
+        return;
       case 'replace-worker':
         void this.#change(() => this.#replaceWorker(worker));
         return;
@@ -337,15 +343,37 @@ export class Faults {
 
   /** A user removes a manager for good, perhaps to put another in its place. */
   async #removeManager(replace: boolean): Promise<void> {
+    const victim = this.#follower();
+    if (victim === undefined) return;
+    await this.#remove(victim.member.nodeId);
+    if (replace) await this.#machines.replaceManager(victim);
+  }
+
+  /** A member of the group, but not its leader. */
+  #follower(): ManagerHost | undefined {
     const leader = this.leader();
     const members = leader?.raft?.status().members ?? [];
     const others = this.#machines.managers.filter(
       (host) => host !== leader && members.some((member) => member.id === host.member.id),
     );
-    const victim = this.#world.dice.pick(others);
-    if (victim === undefined) return;
-    await this.#remove(victim.member.nodeId);
-    if (replace) await this.#machines.replaceManager(victim);
+    return this.#world.dice.pick(others);
+  }
+
+  /** A user makes a manager a worker. */
+  async #demoteManager(): Promise<void> {
+    const victim = this.#follower();
+    const manager = this.leader()?.live?.manager;
+    if (victim === undefined || manager === undefined) return;
+    const ref = victim.member.nodeId;
+    await this.#world.bounded(20_000, async (signal) => {
+      const { spec, meta } = (await manager.call('node.inspect', { ref }, signal)) as NodeView;
+      await manager.call(
+        'node.update',
+        { ref, version: meta.version, spec: { ...spec, role: 'worker' } },
+        signal,
+      );
+    });
+    this.#machines.retireManager(victim);
   }
 
   async #replaceWorker(worker: WorkerHost | undefined): Promise<void> {

@@ -197,10 +197,15 @@ class Simulation implements Machines {
     return host;
   }
 
-  /** A new manager at the address of one that was removed. */
-  async replaceManager(old: ManagerHost): Promise<void> {
+  /** A manager that is one no more. */
+  retireManager(old: ManagerHost): void {
     old.crash();
     this.managers.splice(this.managers.indexOf(old), 1);
+  }
+
+  /** A new manager at the address of one that was removed. */
+  async replaceManager(old: ManagerHost): Promise<void> {
+    this.retireManager(old);
     const own = this.workers.findIndex((host) => host.nodeId === old.member.nodeId);
     if (own >= 0) this.workers.splice(own, 1).forEach((host) => host.crash());
     const host = this.#addManager(old.name);

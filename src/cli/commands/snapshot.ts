@@ -5,7 +5,7 @@ import type { LogReport, SnapshotReport } from '../../node/inspect.ts';
 import { encodeSnapshotFile, readSnapshotFile, writeSnapshotFile } from '../../node/snapshot-file.ts';
 import { fullName, helpGroups, type Run, type SwarmdCommand, UsageError } from '../command.ts';
 import type { Outside } from '../context.ts';
-import { nodeOptionsOf, withDaemonFlags } from '../daemon-flags.ts';
+import { nodeOptionsOf, withPlaceFlags } from '../daemon-flags.ts';
 import { dataDirOf, withApi, withConnectionFlags } from '../host.ts';
 import { formatTable, printInspect, printLine } from '../output.ts';
 
@@ -94,7 +94,10 @@ function registerRestore(group: SwarmdCommand, run: Run): void {
   const command = group
     .sub('restore', 'make the folder of a new one-manager cluster from a saved file')
     .argument('<file>', 'a file of `snapshot save`');
-  withDaemonFlags(command as SwarmdCommand).run(run, async (args, self) => {
+  const placed = withPlaceFlags(command as SwarmdCommand)
+    .list('--label <name=value>', 'label of the manager')
+    .oneOf('--availability <state>', 'may the manager run tasks?', ['active', 'pause', 'drain']);
+  placed.run(run, async (args, self) => {
     const options = nodeOptionsOf(self, outside);
     const file = await readSnapshotFile(resolve(outside.cwd, args[0] ?? ''));
     const { restoreSnapshot } = await import('../../node/restore.ts');

@@ -1,14 +1,14 @@
 /** Going on alone after the majority is lost for good. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { encodeConfigChange } from '../../../src/raft/core/config-codec.ts';
+import fc from 'fast-check';
+import { configChangeOf, encodeConfigChange } from '../../../src/raft/core/config-codec.ts';
 import type { ConfigChange } from '../../../src/raft/core/membership.ts';
 import { EMPTY_BYTES, EMPTY_CONFIG, type Entry } from '../../../src/raft/core/types.ts';
-import { FORCED_TERM_LEAP, forcedStart, withBatch } from '../../../src/raft/forced-start.ts';
+import { committedGroup, FORCED_TERM_LEAP, forcedStart, withBatch } from '../../../src/raft/forced-start.ts';
 import { decodeContacts, encodeContacts, MemberTable } from '../../../src/raft/members.ts';
 import type { StorageStep } from '../../../src/raft/memory-storage.ts';
 import type { StoredState } from '../../../src/raft/storage.ts';
-import { configChangeOf } from '../../../src/raft/core/config-codec.ts';
 import { SimCluster } from '../../raft/cluster.ts';
 
 const forever = new AbortController().signal;
@@ -269,6 +269,69 @@ describe('what is written to go on alone', () => {
     assert.equal(after.entries[0]?.index, 11);
     const { expelled } = groupAfter(after);
     assert.deepEqual(expelled, [2, 3]);
+  });
+
+  test('leads from every group that a log can tell of to the one member alone, in one write', () => {
+    const member = fc.integer({ min: 1, max: 6 });
+    const step = fc.record({
+      kind: fc.constantFrom('add-voter', 'add-voter', 'add-learner', 'remove' as const),
+      id: member,
+    });
+    const entry = fc.oneof(
+      fc.constant(null),
+      fc.record({
+        transition: fc.constantFrom('auto', 'auto', 'joint-explicit', 'joint-implicit' as const),
+        steps: fc.array(step, { maxLength: 4 }),
+      }),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(entry, { maxLength: 15 }),
+        fc.nat(20),
+        fc.nat(20),
+        (drawn, commitDraw, snapshotDraw) => {
+          const first = config(1, { steps: [{ kind: 'add-voter', id: 1 }] }, [1]);
+          const all = drawn.map((change, i) =>
+            change === null
+              ? normal(i + 2)
+              : config(
+                  i + 2,
+                  change,
+                  change.steps.map(({ id }) => id),
+                ),
+          );
+          const entries = [first, ...all];
+          const commit = 1 + (commitDraw % entries.length);
+          const whole = stored(entries, commit);
+          // The same history, of which a part is in a snapshot only.
+          const cut = snapshotDraw % (commit + 1);
+          const table = committedGroup(stored(entries, cut));
+          const snapshot = { index: cut, term: 1, config: table.config, data: table.encode() };
+          const compacted =
+            cut === 0
+              ? whole
+              : stored(entries.slice(cut), commit, { snapshot, compactedIndex: cut, compactedTerm: 1 });
+          for (const state of [whole, compacted]) {
+            const batch = forcedStart(state, 1);
+            const after = batch === null ? state : withBatch(state, batch);
+            const group = committedGroup(after);
+            assert.equal(forcedStart(after, 1), null, 'a second time there is nothing to write');
+            if (batch === null) continue;
+            assert.deepEqual(
+              group.list.map(({ id, voter }) => [id, voter]),
+              [[1, true]],
+            );
+            for (const { id } of committedGroup(state).list) assert.equal(group.isExpelled(id), id !== 1);
+            assert.ok(batch.hardState.commit >= commit, 'nothing known to be committed is dropped');
+            assert.deepEqual(
+              after.entries.filter(({ index }) => index <= commit),
+              state.entries.filter(({ index }) => index <= commit),
+            );
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 
   test('the list of contacts carries who was expelled, and nothing else new', () => {
