@@ -260,7 +260,7 @@ let good = false;
 try {
   good = await torture(bed, folder);
 } finally {
-  await bed?.remove();
+  bed?.remove();
   if (good) rmSync(folder, { recursive: true });
 }
 console.log(good ? 'all linearizable' : 'NOT linearizable, or the run failed');

@@ -11,6 +11,7 @@ import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { type ApiContext, commit, commitLatest, outOfSequence } from './commit.ts';
 import { findNode } from './lookup.ts';
+import { nodeView } from './node-view.ts';
 import { demoteNode, promoteNode, requireQuorumWithout } from './roles.ts';
 import { required } from './services.ts';
 
@@ -25,13 +26,6 @@ export interface NodeApiContext extends ApiContext {
   readonly leaving: Set<number>;
   /** Runs one change after another: what it checks in the state still holds when it is made. */
   exclusively<T>(run: () => Promise<T>): Promise<T>;
-}
-
-export function nodeView(node: ClusterNode, status: RaftStatus): NodeView {
-  if (node.manager === undefined) return node;
-  const leader = status.leaderId === node.manager.raftId;
-  const reachable = leader || node.status.state === 'ready';
-  return { ...node, managerStatus: { leader, reachable, address: node.manager.address } };
 }
 
 export function listNodes(context: NodeApiContext): NodeView[] {

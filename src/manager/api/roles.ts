@@ -17,7 +17,8 @@ import { newRaftId } from '../raft-id.ts';
 import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { type ApiContext, commit, commitLatest } from './commit.ts';
-import { type NodeApiContext, nodeView } from './nodes.ts';
+import { nodeView } from './node-view.ts';
+import type { NodeApiContext } from './nodes.ts';
 
 /** Makes a worker a manager. It takes part in consensus once it has caught up, a moment after this returns. */
 export async function promoteNode(

@@ -271,7 +271,7 @@ describe('HTTP API: logs', () => {
 
   it('a wrong name is an error at once; a break in the middle is an error after what came', async () => {
     await serve({
-      // biome-ignore lint/correctness/useYield: it fails before the first record
+      // oxlint-disable-next-line require-yield -- it fails before the first record
       serviceLogs: async function* () {
         throw new SwarmdError('NOT_FOUND', 'service web not found');
       },

@@ -85,7 +85,9 @@ describe('service logs', () => {
     it.streams.get('t2')?.finish();
     const records = await all;
     assert.deepEqual(
-      records.map((record) => [record.kind, record.taskId, record.nodeId, textOf(record)]).sort(),
+      records
+        .map((record) => [record.kind, record.taskId, record.nodeId, textOf(record)])
+        .sort((a, b) => (String(a) < String(b) ? -1 : 1)),
       [
         ['line', 't1', 'n1', 'one'],
         ['line', 't1', 'n1', 'two'],
