@@ -45,6 +45,8 @@ export interface ConsensusGroup {
   status(): RaftStatus;
   addMember(member: RaftMember, signal: AbortSignal): Promise<void>;
   removeMember(id: number, signal: AbortSignal): Promise<void>;
+  /** Resolves once another voter leads. */
+  transferLeadership(to: number | null, signal: AbortSignal): Promise<void>;
 }
 
 export interface LeadershipDependencies {
@@ -136,8 +138,10 @@ export class Leadership {
       const next = missing.find((member) => !tried.has(member.id));
       if (this.#abort.signal.aborted) return;
       if (next === undefined) {
-        await this.#finishDemotions();
-        if (missing.length > 0) this.#retry = clock.setTimer(MEMBERSHIP_RETRY_MS, () => this.#addManagers());
+        const isDone = await this.#finishDemotions();
+        if (this.#abort.signal.aborted) return;
+        if (missing.length > 0 || !isDone)
+          this.#retry = clock.setTimer(MEMBERSHIP_RETRY_MS, () => this.#addManagers());
         return;
       }
       tried.add(next.id);
@@ -168,15 +172,21 @@ export class Leadership {
     }
   }
 
-  /** A leader that went in the midst of a demotion left a manager whose spec says worker. */
-  async #finishDemotions(): Promise<void> {
+  /**
+   * A leader that went in the midst of a demotion left a manager whose spec says worker. False when some of that is
+   * still to be done.
+   */
+  async #finishDemotions(): Promise<boolean> {
     const { group, stateMachine, proposer, random, clock, log, isLeaving } = this.#dependencies;
     const { store } = stateMachine;
+    let isDone = true;
     for (const node of [...store.all('node')]) {
-      if (node.manager === undefined || node.spec.role === 'manager' || isLeaving(node.manager.raftId))
+      if (node.manager === undefined || node.spec.role === 'manager') continue;
+      if (isLeaving(node.manager.raftId)) {
+        // Somebody is at it, and may fail.
+        isDone = false;
         continue;
-      // A leader demotes itself only by handing over first; the next one finishes it.
-      if (node.manager.raftId === group.status().memberId) continue;
+      }
       const context = {
         view: store,
         proposer,
@@ -187,12 +197,24 @@ export class Leadership {
         exclusively: <T>(run: () => Promise<T>) => run(),
       };
       try {
-        await finishDemotion(context, node.id, this.#abort.signal);
+        // A leader is demoted by its successor.
+        if (node.manager.raftId === group.status().memberId) await this.#handOver();
+        else await finishDemotion(context, node.id, this.#abort.signal);
       } catch (error) {
-        if (this.#abort.signal.aborted) return;
+        if (this.#abort.signal.aborted) return false;
+        isDone = false;
         log.warn('a demotion could not be finished', { node: node.id, error: errorMessage(error) });
       }
     }
+    return isDone;
+  }
+
+  /** Gives up leadership where there is anybody to take it. */
+  async #handOver(): Promise<void> {
+    const { group } = this.#dependencies;
+    const { members, memberId } = group.status();
+    if (!members.some(({ id, voter }) => voter && id !== memberId)) return;
+    await group.transferLeadership(null, this.#abort.signal);
   }
 
   async #add(member: RaftMember): Promise<void> {

@@ -30,6 +30,8 @@ export class ClusterChecks {
   readonly #violation: (what: string) => void;
   readonly #tasks = new Map<TaskId, TaskPast>();
   readonly #started = new Map<TaskId, string>();
+  /** Services that may have two tasks in a slot. */
+  readonly #startFirst = new Set<string>();
   /** Register values by the index that wrote them. */
   readonly #written = new Map<string, number>();
   /** The index up to which changes were checked. */
@@ -76,7 +78,10 @@ export class ClusterChecks {
       services.add(change.after.serviceId);
     }
     for (const id of nodes) this.#node(store, id);
-    for (const id of services) this.#update(store, id);
+    for (const id of services) {
+      this.#update(store, id);
+      this.#slots(store, id);
+    }
   }
 
   #countUpdate(before: UpdateState | undefined, after: UpdateState | undefined): void {
@@ -118,6 +123,22 @@ export class ClusterChecks {
       const claim = resourceClaim(task);
       if (!claimFits(left, claim)) this.#violation(`node ${id} is over-committed by task ${task.id}`);
       takeClaim(left, claim);
+    }
+  }
+
+  /** A slot is one task's, unless its service ever started new tasks beside the old. */
+  #slots(store: Store, id: string): void {
+    const service = store.get('service', id);
+    if (service === undefined) return;
+    const { update, rollback, mode } = service.spec;
+    if (update.order === 'start-first' || rollback.order === 'start-first') this.#startFirst.add(id);
+    if (mode.kind !== 'replicated' || this.#startFirst.has(id)) return;
+    const taken = new Set<number>();
+    for (const task of store.tasksOfService(service.id)) {
+      if (task.desiredState !== 'running') continue;
+      if (taken.has(task.slot))
+        this.#violation(`service ${service.spec.name}: two tasks are wanted running in slot ${task.slot}`);
+      taken.add(task.slot);
     }
   }
 

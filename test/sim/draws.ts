@@ -175,7 +175,7 @@ export function draw(seed: number): Draws {
       electionTicks: dice.between(8, 20),
       snapshotEntries: tiny ? 5 : dice.oneOf(20, 100, 1_000),
       snapshotKeepEntries: tiny ? dice.between(0, 5) : dice.between(1, 50),
-      promotionLagEntries: dice.oneOf(0, 10, 1_000),
+      promotionLagEntries: dice.oneOf(5, 50, 1_000),
       maxMessageBytes: tiny ? 1 : dice.oneOf(4_096, 1024 * 1024),
       maxInflightMessages: tiny ? 1 : dice.oneOf(4, 256),
     },

@@ -48,6 +48,8 @@ export class ManagerHost {
   readonly disk = new SimDisk();
   readonly drift: Drift = { rate: 1, offsetMs: 0, lateMaxMs: 0 };
   process: Process | null = null;
+  /** Its node is none any more: nothing starts it again. */
+  isRetired = false;
   manager: Manager | null = null;
   raft: RaftNode | null = null;
   state: StoreStateMachine | null = null;
@@ -75,7 +77,7 @@ export class ManagerHost {
 
   /** Starts the daemon; on an empty disk it begins the cluster with `first`, or joins. */
   start(first: readonly Action[] | null = null): void {
-    if (this.process !== null) return;
+    if (this.process !== null || this.isRetired) return;
     const process = new Process(this.name);
     this.process = process;
     void this.#open(process, first).catch((error: unknown) => {

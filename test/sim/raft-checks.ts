@@ -150,10 +150,11 @@ export class RaftChecks {
 
   #checkCommit(host: ManagerHost, before: RaftStatus | null, status: RaftStatus): void {
     const leads = before?.role === 'leader' && status.role === 'leader' && before.term === status.term;
-    if (leads) this.#checkOwnTerm(host, status);
     const groups = [status.members, before?.members ?? status.members];
     const isNew = status.commitIndex > this.highestCommit;
     this.highestCommit = Math.max(this.highestCommit, status.commitIndex);
+    // What others committed before it may learn from them, whatever the term.
+    if (leads && isNew) this.#checkOwnTerm(host, status);
     if (isNew && !groups.some((members) => this.#isOnQuorum(members, status.commitIndex)))
       this.#violation(
         `durability: entry ${status.commitIndex}, committed by ${host.name}, is not durable on a quorum`,

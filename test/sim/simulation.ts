@@ -200,6 +200,7 @@ class Simulation implements Machines {
   /** A manager that is one no more. */
   retireManager(old: ManagerHost): void {
     old.crash();
+    old.isRetired = true;
     this.managers.splice(this.managers.indexOf(old), 1);
   }
 
@@ -207,7 +208,11 @@ class Simulation implements Machines {
   async replaceManager(old: ManagerHost): Promise<void> {
     this.retireManager(old);
     const own = this.workers.findIndex((host) => host.nodeId === old.member.nodeId);
-    if (own >= 0) this.workers.splice(own, 1).forEach((host) => host.crash());
+    if (own >= 0)
+      for (const host of this.workers.splice(own, 1)) {
+        host.crash();
+        host.isRetired = true;
+      }
     const host = this.#addManager(old.name);
     await this.#propose([createNode(host.member.nodeId, host.name, host.member)]);
     host.start();
@@ -216,6 +221,7 @@ class Simulation implements Machines {
   /** A new worker, with an empty engine, in the place of one that was removed. */
   async replaceWorker(old: WorkerHost): Promise<void> {
     old.crash();
+    old.isRetired = true;
     this.workers.splice(this.workers.indexOf(old), 1);
     const host = this.#addWorker(old.name, newId<NodeId>(this.#world.dice.random));
     await this.#propose([createNode(host.nodeId, host.name, null)]);

@@ -82,6 +82,8 @@ export class WorkerHost {
   readonly engine: Engine;
   readonly drift: Drift = { rate: 1, offsetMs: 0, lateMaxMs: 0 };
   process: Process | null = null;
+  /** Its node is none any more: nothing starts it again. */
+  isRetired = false;
   agent: Agent | null = null;
   /** Tasks whose endpoints it was last told of; empty before any was. */
   endpoints: readonly string[] = [];
@@ -122,7 +124,7 @@ export class WorkerHost {
   }
 
   start(): void {
-    if (this.process !== null) return;
+    if (this.process !== null || this.isRetired) return;
     const world = this.#world;
     const process = new Process(this.name);
     const dice = this.#dice.fork();

@@ -223,7 +223,10 @@ export class Workload {
       order: dice.oneOf('stop-first', 'start-first'),
       maxFailureRatio: dice.oneOf(0, 0.5),
     } as const;
-    const restart = { ...spec.task.restart, delayMs: dice.oneOf(0, 200, 2_000) };
+    const restart = {
+      ...spec.task.restart, // Without a wait a task that always fails is a storm that never ends, in which tiny logs cannot be caught up with.
+      delayMs: bad ? 3_000 : dice.oneOf(0, 200, 2_000),
+    };
     const nanoCpus = dice.oneOf(0, 0, 500_000_000, 1_500_000_000);
     const resources = nanoCpus === 0 ? {} : { reservations: { nanoCpus } };
     return { ...spec, update, rollback: update, task: { ...spec.task, container, restart, resources } };

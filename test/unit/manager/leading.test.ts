@@ -207,16 +207,16 @@ describe('leadership: the group of managers', () => {
     const members: RaftMember[] = [member(1)];
     const added: number[] = [];
     const hangs = new Set<number>();
+    const transfers = { count: 0, fails: false };
     let index = 0;
-    const addNode = (raftId: number): void => {
+    const addNode = (raftId: number, role: 'manager' | 'worker' = 'manager'): void => {
       const manager = { raftId, address: `m${raftId}:1` };
-      const object = aNode(`m${raftId}`, { manager, spec: { role: 'manager' } });
+      const object = aNode(`m${raftId}`, { manager, spec: { role } });
       stateMachine.apply(
         ++index,
         encodeBatch({ at: 1, actions: [{ kind: 'create', table: 'node', object }] }),
       );
     };
-    addNode(1);
     const start = () =>
       new Leadership(3, {
         stateMachine,
@@ -225,6 +225,12 @@ describe('leadership: the group of managers', () => {
         group: {
           status: () => aRaftStatus(members),
           removeMember: () => Promise.resolve(),
+          transferLeadership: () => {
+            transfers.count += 1;
+            return transfers.fails
+              ? Promise.reject(new SwarmdError('TIMEOUT', 'nobody took over'))
+              : Promise.resolve();
+          },
           addMember: (one, signal) => {
             added.push(one.id);
             if (!hangs.has(one.id)) {
@@ -240,11 +246,27 @@ describe('leadership: the group of managers', () => {
         random: seededRandom(1),
         log: recordingLogger(lines),
       });
-    return { clock, addNode, members, added, hangs, lines, start };
+    return { clock, addNode, members, added, hangs, lines, start, transfers };
   }
+
+  it('hands over when its own demotion was left half done, and tries again when nobody took over', async () => {
+    const it = setUp();
+    it.addNode(1, 'worker');
+    it.transfers.fails = true;
+    const alone = it.start();
+    await settle();
+    assert.equal(it.transfers.count, 0);
+    it.addNode(2);
+    await waitFor('the first try', () => it.transfers.count === 1, quick);
+    await settle();
+    it.clock.advance(1_000);
+    await waitFor('the second try', () => it.transfers.count === 2, quick);
+    await alone.stop();
+  });
 
   it('adds what the state knows, at the start and later, and nobody twice', async () => {
     const it = setUp();
+    it.addNode(1);
     it.addNode(2);
     const leadership = it.start();
     await waitFor('the second', () => it.members.length === 2, quick);
@@ -259,6 +281,7 @@ describe('leadership: the group of managers', () => {
 
   it('one that never comes up does not keep the others out', async () => {
     const it = setUp();
+    it.addNode(1);
     it.addNode(2);
     it.addNode(3);
     it.hangs.add(2);
@@ -276,6 +299,7 @@ describe('leadership: the group of managers', () => {
 
   it('does not bring back one that is being removed', async () => {
     const it = setUp(new Set([2]));
+    it.addNode(1);
     it.addNode(2);
     const leadership = it.start();
     it.addNode(3);
@@ -287,6 +311,7 @@ describe('leadership: the group of managers', () => {
 
   it('stops in the middle of adding, and does nothing afterwards', async () => {
     const it = setUp();
+    it.addNode(1);
     it.addNode(2);
     it.hangs.add(2);
     const leadership = it.start();
