@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.ts';
 import { createLogger } from '../../src/base/log.ts';
 import { systemRandom } from '../../src/base/random.ts';
-import { RaftNode } from '../../src/raft/driver.ts';
+import { RaftNode } from '../../src/raft/node.ts';
 import { LevelStorage } from '../../src/raft/level-storage.ts';
 import type { RaftMember } from '../../src/raft/types.ts';
 import { ConnectionPool } from '../../src/rpc/connection-pool.ts';

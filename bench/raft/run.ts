@@ -1,7 +1,7 @@
 /**
  * swarmd's consensus beside etcd: three members of each on loopback, 256-byte values, the same closed-loop client.
  *
- * `node bench/raft/run.ts [--seconds 5] [--trials 20] [--only swarmd|etcd] [--skip-failover]`. Needs Debian's
+ * `node bench/raft/run.ts [--seconds 5] [--clients 1,64,256] [--trials 20] [--only swarmd|etcd] [--skip-failover]`. Needs Debian's
  * etcd-server for the comparison; without it only swarmd's figures are printed. Asserts nothing.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -17,6 +17,7 @@ import type { Target } from './settings.ts';
 const { values: flags } = parseArgs({
   options: {
     seconds: { type: 'string', default: '5' },
+    clients: { type: 'string', default: '1,64,256' },
     trials: { type: 'string', default: '20' },
     only: { type: 'string', default: '' },
     'skip-failover': { type: 'boolean', default: false },
@@ -36,7 +37,7 @@ function print(cells: readonly (string | number)[]): void {
 }
 
 async function throughput(target: Target): Promise<void> {
-  for (const clients of [1, 64, 256]) {
+  for (const clients of flags.clients.split(',').map(Number)) {
     const figures = await closedLoop(clients, seconds, (n) => target.put(`key-${n % 10_000}`));
     print([
       target.name,

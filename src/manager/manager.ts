@@ -14,7 +14,7 @@ import { ok, refuse, type Result } from '../base/result.ts';
 import type { ClusterSnapshot, ServiceLogRecord, ServiceLogsParams } from '../model/api.ts';
 import type { NodeId } from '../model/ids.ts';
 import type { JoinRequest } from '../model/wire.ts';
-import { RaftNode } from '../raft/driver.ts';
+import { RaftNode } from '../raft/node.ts';
 import { LevelStorage } from '../raft/level-storage.ts';
 import type { RaftMember, RaftNodeDependencies, RaftNodeOptions, RaftStatus } from '../raft/types.ts';
 import type { ConnectionPool } from '../rpc/connection-pool.ts';

@@ -1,20 +1,21 @@
 /**
- * Committed entries on their way into the state machine, and snapshots of what it then holds.
+ * Committed entries on their way to the state machine, and snapshots of what it then holds.
  *
- * Data owned: the queue of committed entries, the state machine's position, the snapshot being saved.
- * Invariants: every entry is applied once, in order; a change of the group takes effect only when it is durable
- * here that it is committed; one snapshot is saved at a time.
+ * Data owned: the queue of committed entries, how far they were sent and how far they are applied, the snapshot
+ * being taken.
+ * Invariants: every entry is sent once, in order; a change of the group takes effect only when it is durable
+ * here that it is committed; one snapshot is taken at a time.
  */
 import { assert } from '../base/assert.ts';
 import type { Logger } from '../base/log.ts';
 import { configChangeOf } from './core/config-codec.ts';
 import type { RaftCore } from './core/node.ts';
 import type { StableLog } from './core/stable-log.ts';
-import type { Entry, Message, Snapshot } from './core/types.ts';
+import { EMPTY_BYTES, type Entry, type Message, type Snapshot } from './core/types.ts';
 import type { MemberTable } from './members.ts';
+import type { CommittedEntry, FromDriver } from './messages.ts';
 import type { ResolvedOptions } from './options.ts';
 import type { Proposals } from './proposals.ts';
-import type { StateMachine } from './types.ts';
 
 /** What the applier works with. */
 export interface ApplierDependencies {
@@ -22,29 +23,41 @@ export interface ApplierDependencies {
   readonly stable: StableLog;
   readonly members: MemberTable;
   readonly proposals: Proposals;
-  readonly stateMachine: StateMachine;
   readonly log: Logger;
+  emit(message: FromDriver): void;
+  monotonicMs(): number;
   /** See {@link LogWriter.ensureCommit}. */
   ensureCommit(index: number): boolean;
   onFailed(error: unknown): void;
 }
 
-/** Applies entries and takes snapshots for one node. */
+/** Entries that were sent and are not known to be applied. */
+interface Sent {
+  readonly last: number;
+  readonly responses: readonly Message[];
+}
+
+/** Sends entries to be applied, and takes snapshots, for one driver. */
 export class Applier {
   readonly #options: ResolvedOptions;
   readonly #deps: ApplierDependencies;
   readonly #queue: Message[] = [];
-  #applied: number;
+  #sent: Sent[] = [];
+  #sentIndex: number;
   #snapshotIndex: number;
+  #snapshotAtMs: number;
   #bytesSinceSnapshot = 0;
+  /** The snapshot whose state was asked for. */
+  #wanted: Snapshot | null = null;
   #saving: Promise<void> | null = null;
 
   /** `applied` is the index of the snapshot the state machine was restored from, or 0. */
   constructor(options: ResolvedOptions, deps: ApplierDependencies, applied: number) {
     this.#options = options;
     this.#deps = deps;
-    this.#applied = applied;
+    this.#sentIndex = applied;
     this.#snapshotIndex = applied;
+    this.#snapshotAtMs = deps.monotonicMs() - options.snapshotIntervalMs;
   }
 
   /** Takes a `storage-apply` message. */
@@ -53,7 +66,7 @@ export class Applier {
   }
 
   /**
-   * Applies what may be applied. A change of the group waits until this member cannot forget in a crash that
+   * Sends what may be applied. A change of the group waits until this member cannot forget in a crash that
    * it is committed: otherwise it would come back with the old group, whose other members know of the change
    * and may neither vote for it nor stand themselves.
    */
@@ -62,55 +75,83 @@ export class Applier {
       const change = request.entries.findLast((entry) => entry.kind === 'config');
       if (change !== undefined && !this.#deps.ensureCommit(change.index)) return;
       this.#queue.shift();
-      for (const entry of request.entries) this.#apply(entry);
-      for (const response of request.responses) this.#deps.core.receive(response);
+      const entries = request.entries.map((entry) => this.#take(entry));
+      this.#sent.push({ last: this.#sentIndex, responses: request.responses });
+      const commitIndex = this.#deps.core.state.log.committed;
+      this.#deps.emit({ kind: 'apply', entries, commitIndex });
     }
   }
 
-  #apply(entry: Entry): void {
-    assert(entry.index === this.#applied + 1, 'entries are applied one after another');
-    this.#applied = entry.index;
+  #take(entry: Entry): CommittedEntry {
+    const { index, term } = entry;
+    assert(index === this.#sentIndex + 1, 'entries are applied one after another');
+    this.#sentIndex = index;
     this.#bytesSinceSnapshot += entry.data.length;
-    let result: unknown;
-    if (entry.kind === 'config') {
+    const isChange = entry.kind === 'config';
+    if (isChange) {
       const { core, members } = this.#deps;
       const change = configChangeOf(entry.data);
       // A snapshot may have come in while this change waited for the disk: its group is in force already.
-      const isCovered = entry.index <= (core.state.log.pendingSnapshotIndex() ?? 0);
+      const isCovered = index <= (core.state.log.pendingSnapshotIndex() ?? 0);
       members.apply(change, isCovered ? core.config() : core.applyConfigChange(change));
-    } else if (entry.data.length > 0) {
-      // An empty entry is the mark of a new leader, or a change of the group that was refused.
-      result = this.#deps.stateMachine.apply(entry.index, entry.data);
     }
-    this.#deps.proposals.applied(entry.index, entry.term, result);
+    const proposal = this.#deps.proposals.committed(index, term);
+    // An empty entry is the mark of a new leader, or a change of the group that was refused.
+    return { index, data: isChange ? EMPTY_BYTES : entry.data, proposal };
   }
 
-  /** Takes over the state of a snapshot that replaced the log. */
+  /** Notes that everything up to `index` is applied. */
+  applied(index: number): void {
+    for (let sent = this.#sent[0]; sent !== undefined && sent.last <= index; sent = this.#sent[0]) {
+      this.#sent.shift();
+      for (const response of sent.responses) this.#deps.core.receive(response);
+    }
+  }
+
+  /** Has the state of a snapshot that replaced the log taken over. */
   installed(snapshot: Snapshot, state: Uint8Array): void {
     assert(this.#queue.length === 0, 'what was committed before a snapshot is applied before it');
-    this.#deps.stateMachine.restore(state, snapshot.index);
+    const { index } = snapshot;
+    this.#sentIndex = index;
+    this.#wanted = null;
+    this.#noteSnapshot(index);
     this.#deps.members.restore(snapshot.config, snapshot.data);
-    this.#applied = snapshot.index;
-    this.#snapshotIndex = snapshot.index;
-    this.#bytesSinceSnapshot = 0;
     this.#deps.proposals.abandon('a snapshot replaced the log');
+    this.#deps.emit({ kind: 'restore', index, state });
   }
 
-  /** Saves a snapshot when enough was applied since the last one, or a follower waits for a newer one. */
+  #noteSnapshot(index: number): void {
+    this.#snapshotIndex = index;
+    this.#snapshotAtMs = this.#deps.monotonicMs();
+    this.#bytesSinceSnapshot = 0;
+  }
+
+  /** Takes a snapshot when enough was applied since the last one, or a follower waits for a newer one. */
   snapshotIfDue(isWanted: boolean): void {
-    const { core, stable, stateMachine, members } = this.#deps;
-    const index = this.#applied;
-    const isDue =
-      isWanted ||
-      index - this.#snapshotIndex >= this.#options.snapshotEntries ||
-      this.#bytesSinceSnapshot >= this.#options.snapshotBytes;
-    if (!isDue || this.#saving !== null || index <= this.#snapshotIndex) return;
+    const index = this.#sentIndex;
+    if (this.#wanted !== null || this.#saving !== null || index <= this.#snapshotIndex) return;
+    if (!isWanted && !this.#isDue(index)) return;
+    const { core, stable, members } = this.#deps;
     const term = stable.term(index);
     if (term === null || core.state.log.hasPendingSnapshot()) return;
-    const snapshot: Snapshot = { index, term, config: core.config(), data: members.encode() };
-    this.#bytesSinceSnapshot = 0;
-    this.#snapshotIndex = index;
-    this.#saving = this.#save(snapshot, stateMachine.snapshot()).finally(() => {
+    this.#noteSnapshot(index);
+    this.#wanted = { index, term, config: core.config(), data: members.encode() };
+    this.#deps.emit({ kind: 'take-snapshot', index });
+  }
+
+  #isDue(index: number): boolean {
+    const { snapshotBytes, snapshotEntries, snapshotIntervalMs } = this.#options;
+    if (this.#bytesSinceSnapshot >= snapshotBytes) return true;
+    if (index - this.#snapshotIndex < snapshotEntries) return false;
+    return this.#deps.monotonicMs() - this.#snapshotAtMs >= snapshotIntervalMs;
+  }
+
+  /** Takes the state that `take-snapshot` asked for; one that a newer snapshot replaced meanwhile is dropped. */
+  taken(index: number, state: Uint8Array): void {
+    const snapshot = this.#wanted;
+    if (snapshot?.index !== index) return;
+    this.#wanted = null;
+    this.#saving = this.#save(snapshot, state).finally(() => {
       this.#saving = null;
     });
   }

@@ -1,16 +1,17 @@
 /**
- * The raft loop: the only place where the consensus core meets time, disk, network and the state machine.
+ * The raft loop: the only place where the consensus core meets time, disk and network.
  *
  * Everything that happens (a proposal, a message, a tick, a finished write) changes the core at once and asks
  * for a turn; a turn takes one ready set and hands out its work. So what arrives together is written and sent
- * together, and the leader's write runs beside its sends.
+ * together, and the leader's write runs beside its sends. The state machine and everybody who uses it are on the
+ * other side of the messages (see `messages.ts`), in the same thread or in another.
  *
- * Invariants: the core is touched only from this thread, never reentrantly; entries are applied once, in
- * order; after a failure of the disk or of an invariant nothing is acknowledged any more.
+ * Invariants: the core is touched only from this thread; entries are sent to be applied once, in order; after a
+ * failure of the disk or of an invariant nothing is acknowledged any more.
  */
-import { assert } from '../base/assert.ts';
+import { assert, assertNever } from '../base/assert.ts';
 import type { Timer } from '../base/clock.ts';
-import { SwarmdError, toSwarmdError } from '../base/errors.ts';
+import { errorMessage, SwarmdError, toSwarmdError } from '../base/errors.ts';
 import { Applier } from './applier.ts';
 import { decodeFrame, senderOf, type SnapshotChunk } from './codec.ts';
 import { Conditions } from './conditions.ts';
@@ -19,6 +20,7 @@ import { APPEND_THREAD, APPLY_THREAD, type Message } from './core/types.ts';
 import { LogWriter } from './log-writer.ts';
 import { Mail, transmit } from './mail.ts';
 import type { MemberTable } from './members.ts';
+import type { DriverStatus, GroupCall, NotCommitted, RefusedFrames, ToDriver } from './messages.ts';
 import { logNotes } from './notes.ts';
 import { coreConfig, type ResolvedOptions, resolveOptions } from './options.ts';
 import { Proposals } from './proposals.ts';
@@ -33,24 +35,20 @@ import {
 import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
 import { prepareStorage, type Started } from './startup.ts';
 import type { RaftStorage } from './storage.ts';
-import type {
-  ProposeOutcome,
-  RaftMember,
-  RaftNodeDependencies,
-  RaftNodeOptions,
-  RaftStatus,
-} from './types.ts';
+import type { RaftDriverDependencies, RaftNodeOptions } from './types.ts';
 
-/** One member of the consensus group. */
-export class RaftNode {
+/** The consensus of one member: log, elections, peers. */
+export class RaftDriver {
   readonly #options: ResolvedOptions;
-  readonly #deps: RaftNodeDependencies;
+  readonly #deps: RaftDriverDependencies;
   readonly #storage: RaftStorage;
   readonly #core: RaftCore;
   readonly #members: MemberTable;
   readonly #writer: LogWriter;
-  readonly #proposals = new Proposals();
+  readonly #proposals: Proposals;
   readonly #reads: Reads;
+  /** Calls under way, by id. */
+  readonly #calls = new Map<number, AbortController>();
   readonly #conditions = new Conditions();
   readonly #applier: Applier;
   readonly #mail: Mail;
@@ -61,32 +59,33 @@ export class RaftNode {
   #life: 'running' | 'stopping' | 'stopped' | 'failed' = 'running';
   #turnQueued = false;
   #tickTimer: Timer | null = null;
-  #status: RaftStatus;
-  #statusMembers: readonly RaftMember[] | null = null;
+  #status: DriverStatus;
   /** A lone voter need not wait for anybody: it campaigns once it applied what it knows to be committed. */
   #campaignWhenCaughtUp = true;
-  #malformedFrames = 0;
-  #expelledFrames = 0;
+  #refusedFrames: RefusedFrames = { malformed: 0, expelled: 0 };
 
   /**
    * Opens a member on its storage and starts it. Rejects with CORRUPT (damaged log), FAILED_PRECONDITION
    * (another member's storage, or an empty one with neither `bootstrap` nor `join`), or a storage error.
    */
-  static async open(options: RaftNodeOptions, deps: RaftNodeDependencies): Promise<RaftNode> {
-    let node: RaftNode;
+  static async open(options: RaftNodeOptions, deps: RaftDriverDependencies): Promise<RaftDriver> {
+    let driver: RaftDriver;
     try {
-      const started = await prepareStorage(options, deps.stateMachine);
-      node = new RaftNode(resolveOptions(options), deps, started);
+      const started = await prepareStorage(options, (state, index) => {
+        deps.emit({ kind: 'restore', index, state });
+      });
+      driver = new RaftDriver(resolveOptions(options), deps, started);
     } catch (error) {
       await options.storage.close();
       throw error;
     }
-    node.#armTick();
-    node.#wake();
-    return node;
+    deps.emit({ kind: 'status', status: driver.#status });
+    driver.#armTick();
+    driver.#wake();
+    return driver;
   }
 
-  private constructor(options: ResolvedOptions, deps: RaftNodeDependencies, started: Started) {
+  private constructor(options: ResolvedOptions, deps: RaftDriverDependencies, started: Started) {
     const { stable, members, hardState } = started;
     const { storage, memberId } = options;
     const applied = stable.snapshot()?.index ?? 0;
@@ -96,6 +95,7 @@ export class RaftNode {
     this.#members = members;
     this.#defer = deps.defer ?? ((run) => void setImmediate(run));
     this.#reads = new Reads(deps.random);
+    this.#proposals = new Proposals((ids, outcome) => this.#notCommitted(ids, outcome));
     const initial = { hardState, config: stable.snapshotConfig() };
     this.#core = new RaftCore(coreConfig(options, applied), stable, initial, deps.random);
     this.#writer = new LogWriter(
@@ -114,8 +114,9 @@ export class RaftNode {
         stable,
         members,
         proposals: this.#proposals,
-        stateMachine: deps.stateMachine,
         log: deps.log,
+        emit: (message) => deps.emit(message),
+        monotonicMs: () => deps.clock.monotonicMs(),
         ensureCommit: (index) => this.#writer.ensureCommit(index),
         onFailed: (error) => this.#fail(error),
       },
@@ -131,111 +132,133 @@ export class RaftNode {
     this.#status = this.#computeStatus();
   }
 
-  /** Proposes one entry. Never rejects: a refusal and an unknown fate are outcomes. */
-  async propose(data: Uint8Array, signal: AbortSignal): Promise<ProposeOutcome> {
+  /** Takes what the node says. */
+  take(message: ToDriver): void {
+    if (message.kind === 'stop') return void this.#stop();
+    if (this.#life !== 'running') return this.#refuse(message);
+    this.#guard(() => this.#onMessage(message));
+  }
+
+  /** Answers what came too late. */
+  #refuse(message: ToDriver): void {
+    switch (message.kind) {
+      case 'propose':
+        return this.#notCommitted([message.id], { kind: 'refused', reason: 'stopping', leaderId: null });
+      case 'read':
+        return this.#deps.emit({ kind: 'read-failed', ids: [message.id], error: noLeader('read') });
+      case 'call':
+        return this.#deps.emit({ kind: 'called', id: message.id, error: stopping() });
+      default:
+    }
+  }
+
+  #onMessage(message: Exclude<ToDriver, { kind: 'stop' }>): void {
+    switch (message.kind) {
+      case 'propose':
+        return this.#propose(message.id, message.data);
+      case 'read':
+        if (this.#core.state.leader !== 0) return this.#reads.enqueue(message.id);
+        return this.#deps.emit({ kind: 'read-failed', ids: [message.id], error: noLeader('read') });
+      case 'call':
+        return void this.#call(message.id, message.call);
+      case 'cancel':
+        return this.#calls.get(message.id)?.abort(new SwarmdError('CANCELLED', 'the caller gave up'));
+      case 'frame':
+        return this.#onFrame(message.frame);
+      case 'moved':
+        this.#members.moved(message.memberId, message.address);
+        return this.#publish();
+      case 'applied':
+        return this.#applier.applied(message.index);
+      case 'snapshot':
+        return this.#applier.taken(message.index, message.state);
+      case 'failed':
+        throw message.error;
+      default:
+        return assertNever(message);
+    }
+  }
+
+  #propose(id: number, data: Uint8Array): void {
     const { leaderId } = this.#status;
-    if (this.#life !== 'running') return { kind: 'refused', reason: 'stopping', leaderId: null };
-    if (data.length > this.#options.maxEntryBytes) return { kind: 'refused', reason: 'too-large', leaderId };
-    if (this.#core.state.role !== 'leader') return { kind: 'refused', reason: 'not-leader', leaderId };
-    const outcome = this.#proposals.enqueue(data, signal, leaderId);
-    this.#wake();
-    return outcome;
+    if (data.length > this.#options.maxEntryBytes)
+      return this.#notCommitted([id], { kind: 'refused', reason: 'too-large', leaderId });
+    if (this.#core.state.role !== 'leader')
+      return this.#notCommitted([id], { kind: 'refused', reason: 'not-leader', leaderId });
+    this.#proposals.enqueue(id, data, leaderId);
   }
 
-  /**
-   * Resolves with a read index once everything up to it is applied here: a read of the state machine then sees
-   * every write acknowledged before this call. Rejects with NO_LEADER, or the signal's reason.
-   */
-  async readIndex(signal: AbortSignal): Promise<number> {
-    if (this.#life !== 'running' || this.#core.state.leader === 0) throw noLeader('read');
-    const read = this.#reads.enqueue(signal);
-    this.#wake();
-    return read;
+  #notCommitted(ids: readonly number[], outcome: NotCommitted): void {
+    this.#deps.emit({ kind: 'not-committed', ids, outcome });
   }
 
-  /** Takes a frame from a peer. A malformed one, or one for another member, is counted and dropped. */
-  receive(data: Uint8Array): void {
-    if (this.#life !== 'running') return;
+  async #call(id: number, call: GroupCall): Promise<void> {
+    const controller = new AbortController();
+    this.#calls.set(id, controller);
+    const { signal } = controller;
+    let error: Error | null = null;
+    try {
+      if (call.kind === 'add')
+        await addMember(this.#control, call.member, this.#options.promotionLagEntries, signal);
+      else if (call.kind === 'remove') await removeMember(this.#control, call.memberId, signal);
+      else await transferLeadership(this.#control, call.to, signal);
+    } catch (caught) {
+      error = caught instanceof Error ? caught : toSwarmdError(caught);
+    }
+    this.#calls.delete(id);
+    this.#deps.emit({ kind: 'called', id, error });
+  }
+
+  /** A malformed frame, or one for another member, is counted and dropped. */
+  #onFrame(data: Uint8Array): void {
     const frame = decodeFrame(data);
     if (frame === null) {
-      this.#malformedFrames++;
-      return;
+      return this.#countRefused('malformed');
     }
     if (this.#members.isExpelled(senderOf(frame))) {
-      this.#expelledFrames++;
-      return;
+      return this.#countRefused('expelled');
     }
-    this.#guard(() => {
-      if (frame.kind === 'snapshot-ack') {
-        if (frame.ack.to === this.#options.memberId) this.#sender.onAck(frame.ack);
-      } else if (frame.kind === 'contacts') {
-        if (frame.list.to === this.#options.memberId) this.#members.learn(frame.list.contacts);
-      } else if (frame.kind === 'snapshot-chunk') {
-        this.#onChunk(frame.chunk);
-      } else if (frame.message.to === this.#options.memberId && frame.message.type !== 'snapshot') {
-        this.#core.receive(frame.message);
-      }
-    });
+    const { memberId } = this.#options;
+    if (frame.kind === 'snapshot-ack') {
+      if (frame.ack.to === memberId) this.#sender.onAck(frame.ack);
+    } else if (frame.kind === 'contacts') {
+      if (frame.list.to === memberId) this.#members.learn(frame.list.contacts);
+    } else if (frame.kind === 'snapshot-chunk') {
+      this.#onChunk(frame.chunk);
+    } else if (frame.message.to === memberId && frame.message.type !== 'snapshot') {
+      this.#core.receive(frame.message);
+    }
   }
 
-  /** Notes that a member is at another address by now, before a leader could write it into the log. */
-  noteAddress(id: number, address: string): void {
-    this.#members.moved(id, address);
+  #countRefused(why: keyof RefusedFrames): void {
+    this.#refusedFrames = { ...this.#refusedFrames, [why]: this.#refusedFrames[why] + 1 };
+    this.#publish();
   }
 
-  /** The members where this one reaches them: by the log, or by {@link noteAddress}. */
-  reach(): readonly RaftMember[] {
-    return this.#members.list.map((member) => this.#members.contact(member.id) ?? member);
-  }
-
-  /** Adds a member: as a learner first, promoted (when it is to vote) once it caught up. Leader only. */
-  addMember(member: RaftMember, signal: AbortSignal): Promise<void> {
-    return addMember(this.#control, member, this.#options.promotionLagEntries, signal);
-  }
-
-  /** Removes a member; resolves when the group without it is in force. Leader only. */
-  removeMember(id: number, signal: AbortSignal): Promise<void> {
-    return removeMember(this.#control, id, signal);
-  }
-
-  /** Hands leadership to `to`, or to the voter whose log is furthest. Leader only. */
-  transferLeadership(to: number | null, signal: AbortSignal): Promise<void> {
-    return transferLeadership(this.#control, to, signal);
-  }
-
-  /** What this node knows of its group. */
-  status(): RaftStatus {
-    return this.#computeStatus();
-  }
-
-  /** Frames that were dropped because they could not be decoded. */
-  malformedFrames(): number {
-    return this.#malformedFrames;
-  }
-
-  /** Frames that were dropped because the group was forced to go on without their sender. */
-  expelledFrames(): number {
-    return this.#expelledFrames;
-  }
-
-  /** Stops and closes the storage. What is in flight is answered "unknown"; safe to call twice. */
-  async stop(): Promise<void> {
+  /** Stops and closes the storage; what is in flight is answered "unknown". */
+  async #stop(): Promise<void> {
+    if (this.#life === 'stopping' || this.#life === 'stopped') return;
     if (this.#life === 'running') this.#life = 'stopping';
     this.#tickTimer?.cancel();
     this.#sender.stopAll();
     this.#proposals.refuseQueued('stopping', null);
     this.#proposals.abandon('the node is stopping');
-    this.#reads.rejectAll(noLeader('read'));
-    this.#conditions.rejectAll(new SwarmdError('CANCELLED', 'the node is stopping'));
-    await this.#writer.idle();
-    await this.#applier.idle();
-    if (this.#life === 'stopped') return;
-    if (this.#life === 'stopping') {
-      this.#writer.flushCommit();
+    this.#failReads(noLeader('read'));
+    this.#conditions.rejectAll(stopping());
+    try {
       await this.#writer.idle();
+      await this.#applier.idle();
+      if (this.#life === 'stopping') {
+        this.#writer.flushCommit();
+        await this.#writer.idle();
+      }
+      this.#life = 'stopped';
+      await this.#storage.close();
+    } catch (error) {
+      this.#deps.log.warn('the raft log was not closed', { error: errorMessage(error) });
+    } finally {
+      this.#deps.emit({ kind: 'stopped' });
     }
-    this.#life = 'stopped';
-    await this.#storage.close();
   }
 
   // Turns.
@@ -276,7 +299,6 @@ export class RaftNode {
     handOverWhenRemoved(this.#control);
     const notes = this.#core.takeNotes();
     logNotes(this.#deps.log, notes);
-    this.#reads.applied(this.#core.state.log.applied);
     this.#publish();
     this.#conditions.poll();
     this.#applier.snapshotIfDue(notes.some((note) => note.kind === 'snapshot-wanted'));
@@ -310,8 +332,11 @@ export class RaftNode {
       else forPeers.push(each);
     }
     this.#mail.post(forPeers);
-    for (const read of ready.readStates) this.#reads.confirmed(read.context, read.index);
     this.#applier.drain();
+    for (const { context, index } of ready.readStates) {
+      const ids = this.#reads.confirmed(context);
+      if (ids.length > 0) this.#deps.emit({ kind: 'read', ids, index });
+    }
   }
 
   /** Delivers what waited for durability: to the core itself, and to peers. */
@@ -366,7 +391,7 @@ export class RaftNode {
 
   // Status.
 
-  #computeStatus(): RaftStatus {
+  #computeStatus(): DriverStatus {
     const { role, term, leader, isLearner, log } = this.#core.state;
     const shown = role === 'pre-candidate' ? 'candidate' : role;
     return {
@@ -375,31 +400,36 @@ export class RaftNode {
       leaderId: leader === 0 ? null : leader,
       memberId: this.#options.memberId,
       commitIndex: log.committed,
-      appliedIndex: log.applied,
       members: this.#members.list,
       expelled: this.#members.expelled,
+      reach: this.#members.reach,
+      refusedFrames: this.#refusedFrames,
     };
   }
 
   #publish(): void {
     const previous = this.#status;
     const status = this.#computeStatus();
-    this.#status = status;
     const isNews =
       status.role !== previous.role ||
       status.term !== previous.term ||
       status.leaderId !== previous.leaderId ||
-      status.members !== this.#statusMembers;
+      status.members !== previous.members ||
+      status.reach !== previous.reach ||
+      status.refusedFrames !== previous.refusedFrames;
     if (!isNews) return;
-    this.#statusMembers = status.members;
-    if (status.role !== 'leader' || status.term !== previous.term) {
-      if (previous.role === 'leader') {
-        this.#proposals.abandon('leadership was lost while the change was in flight');
-        this.#sender.stopAll();
-      }
+    this.#status = status;
+    if (previous.role === 'leader' && (status.role !== 'leader' || status.term !== previous.term)) {
+      this.#proposals.abandon('leadership was lost while the change was in flight');
+      this.#sender.stopAll();
     }
-    if (status.leaderId === null) this.#reads.rejectUnconfirmed(noLeader('read'));
-    this.#deps.onStatus(status);
+    if (status.leaderId === null) this.#failReads(noLeader('read'));
+    this.#deps.emit({ kind: 'status', status });
+  }
+
+  #failReads(error: SwarmdError): void {
+    const ids = this.#reads.takeUnconfirmed();
+    if (ids.length > 0) this.#deps.emit({ kind: 'read-failed', ids, error });
   }
 
   #makeControl(): GroupControl {
@@ -409,7 +439,7 @@ export class RaftNode {
       state,
       members: this.#members,
       assertRunning: () => {
-        if (this.#life !== 'running') throw new SwarmdError('CANCELLED', 'the node is stopping');
+        if (this.#life !== 'running') throw stopping();
       },
       until: (check, signal) => {
         const done = this.#conditions.until(check, signal);
@@ -435,9 +465,13 @@ export class RaftNode {
     this.#sender.stopAll();
     this.#proposals.refuseQueued('stopping', null);
     this.#proposals.abandon('the raft log failed while the change was in flight');
-    this.#reads.rejectAll(noLeader('read'));
+    this.#failReads(noLeader('read'));
     const fatal = error instanceof Error ? error : toSwarmdError(error);
     this.#conditions.rejectAll(fatal);
-    this.#deps.onFatal(fatal);
+    this.#deps.emit({ kind: 'fatal', error: fatal });
   }
+}
+
+function stopping(): SwarmdError {
+  return new SwarmdError('CANCELLED', 'the node is stopping');
 }

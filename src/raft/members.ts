@@ -67,6 +67,7 @@ export class MemberTable {
   readonly #moved = new Map<number, string>();
   #config: ConfigState;
   #list: readonly RaftMember[] = [];
+  #reach: readonly RaftMember[] = [];
 
   constructor(config: ConfigState, contacts: readonly Contact[]) {
     this.#config = config;
@@ -77,6 +78,11 @@ export class MemberTable {
   /** Every member, by ascending id. The same array until something changes. */
   get list(): readonly RaftMember[] {
     return this.#list;
+  }
+
+  /** Every member where it is by now, by ascending id. The same array until something changes. */
+  get reach(): readonly RaftMember[] {
+    return this.#reach;
   }
 
   /** The configuration the table follows. */
@@ -109,7 +115,9 @@ export class MemberTable {
 
   /** Notes where a member says it is, until the log says where. */
   moved(id: number, address: string): void {
-    if (this.#contacts.has(id)) this.#moved.set(id, address);
+    if (!this.#contacts.has(id)) return;
+    this.#moved.set(id, address);
+    this.#rebuildReach();
   }
 
   /** Notes how to reach members that the log did not name yet; what the log says is never overruled. */
@@ -164,5 +172,10 @@ export class MemberTable {
         address: this.#contacts.get(id)?.address ?? '',
         voter: voters.includes(id) || votersOutgoing.includes(id),
       }));
+    this.#rebuildReach();
+  }
+
+  #rebuildReach(): void {
+    this.#reach = this.#list.map((member) => this.contact(member.id) ?? member);
   }
 }

@@ -1,22 +1,24 @@
 /**
- * Proposals on their way: queued until the driver's next turn, then in flight until their entry is applied.
+ * Proposals on their way: queued until the driver's next turn, then in flight until their entry is committed.
  *
  * Invariants: every proposal is answered exactly once; one that entered the log is never answered "refused"
  * unless another entry took its place; the queue is bounded in number and bytes.
  */
-import { AbortWatch } from './abort-watch.ts';
-import { EMPTY_BYTES } from './core/types.ts';
+import type { NotCommitted } from './messages.ts';
 import type { ProposeOutcome, RefusalReason } from './types.ts';
 
-/** One proposal and who waits for it. */
-interface Proposal {
+interface Queued {
+  readonly id: number;
   readonly data: Uint8Array;
-  readonly signal: AbortSignal | null;
-  readonly resolve: (outcome: ProposeOutcome) => void;
-  settled: boolean;
 }
 
-const GAVE_UP = 'the caller gave up';
+/** An entry in the log whose end somebody waits for: the proposer `id`, or the driver itself. */
+interface InFlight {
+  readonly term: number;
+  readonly id: number;
+  readonly resolve: ((outcome: ProposeOutcome) => void) | null;
+}
+
 /** Bounds of the proposal queue: beyond them proposals are refused as busy. */
 export const proposalLimits = {
   queueEntries: 16_384,
@@ -25,34 +27,31 @@ export const proposalLimits = {
   batchBytes: 1024 * 1024,
 } as const;
 
-/** The proposals of one node. */
+/** The proposals of one driver. */
 export class Proposals {
-  #queue: Proposal[] = [];
+  readonly #answer: (ids: readonly number[], outcome: NotCommitted) => void;
+  #queue: Queued[] = [];
   #queuedBytes = 0;
-  readonly #aborts = new AbortWatch<Proposal>((proposal) => {
-    this.#settle(proposal, { kind: 'unknown', reason: GAVE_UP });
-  });
-  readonly #inFlight = new Map<number, { readonly term: number; readonly proposal: Proposal }>();
+  readonly #inFlight = new Map<number, InFlight>();
+
+  /** `answer` is called with those that did not commit. */
+  constructor(answer: (ids: readonly number[], outcome: NotCommitted) => void) {
+    this.#answer = answer;
+  }
 
   get queued(): number {
     return this.#queue.length;
   }
 
   /** Queues a proposal; a full queue refuses it as busy. */
-  enqueue(data: Uint8Array, signal: AbortSignal, leaderId: number | null): Promise<ProposeOutcome> {
-    if (
-      this.#queue.length >= proposalLimits.queueEntries ||
-      this.#queuedBytes + data.length > proposalLimits.queueBytes
-    ) {
-      return Promise.resolve({ kind: 'refused', reason: 'busy', leaderId });
+  enqueue(id: number, data: Uint8Array, leaderId: number | null): void {
+    const bytes = this.#queuedBytes + data.length;
+    if (this.#queue.length >= proposalLimits.queueEntries || bytes > proposalLimits.queueBytes) {
+      this.#answer([id], { kind: 'refused', reason: 'busy', leaderId });
+      return;
     }
-    if (signal.aborted) return Promise.resolve({ kind: 'unknown', reason: GAVE_UP });
-    return new Promise((resolve) => {
-      const proposal: Proposal = { data, signal, resolve, settled: false };
-      this.#aborts.add(signal, proposal);
-      this.#queue.push(proposal);
-      this.#queuedBytes += data.length;
-    });
+    this.#queue.push({ id, data });
+    this.#queuedBytes = bytes;
   }
 
   /**
@@ -64,72 +63,80 @@ export class Proposals {
     place: () => { readonly term: number; readonly lastIndex: number },
     refusal: () => { readonly reason: RefusalReason; readonly leaderId: number | null },
   ): void {
-    const queue = this.#queue.filter((proposal) => !proposal.settled);
-    this.#queue = [];
-    this.#queuedBytes = 0;
+    const queue = this.#takeQueue();
     for (let start = 0; start < queue.length; ) {
       const end = batchEnd(queue, start);
       const batch = queue.slice(start, end);
       start = end;
-      if (!propose(batch.map((proposal) => proposal.data))) {
-        const { reason, leaderId } = refusal();
-        for (const proposal of batch) this.#settle(proposal, { kind: 'refused', reason, leaderId });
+      if (!propose(batch.map(({ data }) => data))) {
+        this.#answer(idsOf(batch), { kind: 'refused', ...refusal() });
         continue;
       }
       const { term, lastIndex } = place();
       const first = lastIndex - batch.length + 1;
-      batch.forEach((proposal, position) => this.#inFlight.set(first + position, { term, proposal }));
+      batch.forEach(({ id }, position) => this.#inFlight.set(first + position, { term, id, resolve: null }));
     }
   }
 
-  /** Follows an entry that is in the log already; resolves when it is applied, or its fate is unknown. */
+  /** Follows an entry that is in the log already; resolves when it is committed, or its fate is unknown. */
   track(index: number, term: number): Promise<ProposeOutcome> {
     return new Promise((resolve) => {
-      const proposal: Proposal = { data: EMPTY_BYTES, signal: null, resolve, settled: false };
-      this.#inFlight.set(index, { term, proposal });
+      this.#inFlight.set(index, { term, id: 0, resolve });
     });
   }
 
-  /** Answers the proposal at `index`, if it is one of this node's, with what its entry did. */
-  applied(index: number, term: number, result: unknown): void {
+  /** The proposal that the committed entry at `index` is, or 0. One whose place it took is refused. */
+  committed(index: number, term: number): number {
     const waiting = this.#inFlight.get(index);
-    if (waiting === undefined) return;
+    if (waiting === undefined) return 0;
     this.#inFlight.delete(index);
-    const outcome: ProposeOutcome =
-      waiting.term === term
-        ? { kind: 'committed', index, result }
-        : { kind: 'refused', reason: 'not-leader', leaderId: null };
-    this.#settle(waiting.proposal, outcome);
+    if (waiting.term !== term) {
+      this.#settle([waiting], { kind: 'refused', reason: 'not-leader', leaderId: null });
+      return 0;
+    }
+    waiting.resolve?.({ kind: 'committed', index, result: undefined });
+    return waiting.id;
   }
 
   /** Answers everything queued. */
   refuseQueued(reason: RefusalReason, leaderId: number | null): void {
-    const queue = this.#queue;
-    this.#queue = [];
-    this.#queuedBytes = 0;
-    for (const proposal of queue) this.#settle(proposal, { kind: 'refused', reason, leaderId });
+    const queue = this.#takeQueue();
+    if (queue.length > 0) this.#answer(idsOf(queue), { kind: 'refused', reason, leaderId });
   }
 
   /** Answers everything in flight: nobody here will learn what becomes of it. */
   abandon(reason: string): void {
     const waiting = [...this.#inFlight.values()];
     this.#inFlight.clear();
-    for (const { proposal } of waiting) this.#settle(proposal, { kind: 'unknown', reason });
+    this.#settle(waiting, { kind: 'unknown', reason });
   }
 
-  #settle(proposal: Proposal, outcome: ProposeOutcome): void {
-    if (proposal.settled) return;
-    proposal.settled = true;
-    if (proposal.signal !== null) this.#aborts.remove(proposal.signal, proposal);
-    proposal.resolve(outcome);
+  #takeQueue(): Queued[] {
+    const queue = this.#queue;
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    return queue;
+  }
+
+  #settle(waiting: readonly InFlight[], outcome: NotCommitted): void {
+    const ids: number[] = [];
+    for (const { id, resolve } of waiting) {
+      if (resolve === null) ids.push(id);
+      else resolve(outcome);
+    }
+    if (ids.length > 0) this.#answer(ids, outcome);
   }
 }
 
-function batchEnd(queue: readonly Proposal[], start: number): number {
+function idsOf(queued: readonly Queued[]): number[] {
+  return queued.map(({ id }) => id);
+}
+
+function batchEnd(queue: readonly Queued[], start: number): number {
   let bytes = 0;
   let end = start;
   while (end < queue.length) {
-    bytes += (queue[end] as Proposal).data.length;
+    bytes += (queue[end] as Queued).data.length;
     if (bytes > proposalLimits.batchBytes && end > start) break;
     end++;
   }

@@ -11,7 +11,7 @@ import type { Entry, HardState } from './core/types.ts';
 import { forcedStart, withBatch } from './forced-start.ts';
 import { encodeContacts, isMemberId, MemberTable } from './members.ts';
 import { type LogBatch, readSnapshotState, type StoredState } from './storage.ts';
-import type { RaftMember, RaftNodeOptions, StateMachine } from './types.ts';
+import type { RaftMember, RaftNodeOptions } from './types.ts';
 
 /** What a member starts with. */
 export interface Started {
@@ -20,8 +20,11 @@ export interface Started {
   readonly hardState: HardState;
 }
 
+/** Takes over the state of a snapshot at `index`. */
+export type RestoreState = (state: Uint8Array, index: number) => void;
+
 /** Loads the storage, initialises an empty one, and restores the state machine from the snapshot. */
-export async function prepareStorage(options: RaftNodeOptions, stateMachine: StateMachine): Promise<Started> {
+export async function prepareStorage(options: RaftNodeOptions, restoreState: RestoreState): Promise<Started> {
   const { storage, memberId } = options;
   if (!isMemberId(memberId)) {
     throw new SwarmdError(
@@ -43,11 +46,11 @@ export async function prepareStorage(options: RaftNodeOptions, stateMachine: Sta
       `the raft folder belongs to member ${stored.memberId}, not ${memberId}; give this node its own state folder`,
     );
   }
-  if (options.forceNewCluster !== true) return restore(options, stored, stateMachine);
+  if (options.forceNewCluster !== true) return restore(options, stored, restoreState);
   const batch = forcedStart(stored, memberId);
-  if (batch === null) return restore(options, stored, stateMachine);
+  if (batch === null) return restore(options, stored, restoreState);
   await storage.append(batch);
-  return restore(options, withBatch(stored, batch), stateMachine);
+  return restore(options, withBatch(stored, batch), restoreState);
 }
 
 async function initialise(options: RaftNodeOptions): Promise<Started> {
@@ -87,7 +90,7 @@ function firstBatch(member: RaftMember, memberId: number): FirstBatch {
 async function restore(
   options: RaftNodeOptions,
   stored: StoredState,
-  stateMachine: StateMachine,
+  restoreState: RestoreState,
 ): Promise<Started> {
   const { snapshot } = stored;
   const stable = new StableLog(stored);
@@ -100,7 +103,7 @@ async function restore(
       'the raft snapshot has no state; remove the raft folder and rejoin this node',
     );
   }
-  stateMachine.restore(state, snapshot.index);
+  restoreState(state, snapshot.index);
   members.restore(snapshot.config, snapshot.data);
   // The commit index is written lazily; a snapshot holds committed entries only.
   const commit = Math.max(stored.hardState.commit, snapshot.index);

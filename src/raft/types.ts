@@ -7,6 +7,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
+import type { FromDriver } from './messages.ts';
 import type { RaftStorage } from './storage.ts';
 
 /** What the log drives: one replica of the replicated state. */
@@ -81,6 +82,11 @@ export interface RaftNodeOptions {
   readonly snapshotEntries?: number;
   /** Payload bytes applied since the last snapshot that make a new one; 64 MB. */
   readonly snapshotBytes?: number;
+  /**
+   * Milliseconds between snapshots that the number of entries asks for; 5,000. At thousands of changes a second,
+   * writing the state again and again would cost more than replaying the log.
+   */
+  readonly snapshotIntervalMs?: number;
   /** Entries kept behind a snapshot, so that a slow follower need not be sent one; 5,000. */
   readonly snapshotKeepEntries?: number;
   /** Bytes of one proposal; 1.5 MB. */
@@ -96,16 +102,25 @@ export interface RaftNodeOptions {
 }
 
 /** What the driver works with; each is a port with a test double. */
-export interface RaftNodeDependencies {
+export interface RaftDriverDependencies {
   readonly transport: RaftTransport;
-  readonly stateMachine: StateMachine;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** Tells the node; see `messages.ts`. */
+  emit(message: FromDriver): void;
+  /** Runs a function after the events at hand; `setImmediate` unless a simulator gives its own. */
+  readonly defer?: (run: () => void) => void;
+}
+
+/** What a node works with. */
+export interface RaftNodeEvents {
+  readonly stateMachine: StateMachine;
   /** Called when the role, term, leader or membership changed (not on every commit). */
   onStatus(status: RaftStatus): void;
   /** Called once when storage or an invariant failed. The node acknowledges nothing afterwards. */
   onFatal(error: Error): void;
-  /** Runs a function after the events at hand; `setImmediate` unless a simulator gives its own. */
-  readonly defer?: (run: () => void) => void;
 }
+
+/** What a node and a driver in one thread work with. */
+export interface RaftNodeDependencies extends Omit<RaftDriverDependencies, 'emit'>, RaftNodeEvents {}

@@ -7,7 +7,7 @@
 import { ManualClock, type Clock } from '../../src/base/clock.ts';
 import { type LogFields, type Logger, silentLogger } from '../../src/base/log.ts';
 import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts';
-import { RaftNode } from '../../src/raft/driver.ts';
+import { RaftNode } from '../../src/raft/node.ts';
 import { MemoryDisk, MemoryStorage, type StorageStep } from '../../src/raft/memory-storage.ts';
 import type { RaftMember, RaftNodeOptions, RaftStatus, StateMachine } from '../../src/raft/types.ts';
 
@@ -108,7 +108,7 @@ export class SimCluster {
 
   constructor(seed: number, options: Partial<RaftNodeOptions> = {}) {
     this.random = seededRandom(seed);
-    this.options = { tickMs: 10, electionTicks: 10, ...options };
+    this.options = { tickMs: 10, electionTicks: 10, snapshotIntervalMs: 0, ...options };
   }
 
   /** Makes a member that is not started yet. */

@@ -9,7 +9,7 @@ import type { Logger } from '../../src/base/log.ts';
 import { Manager, type OpenRaft } from '../../src/manager/manager.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
 import type { StoreStateMachine } from '../../src/manager/state-machine.ts';
-import { RaftNode } from '../../src/raft/driver.ts';
+import { RaftNode } from '../../src/raft/node.ts';
 import type { RaftMember, RaftStatus } from '../../src/raft/types.ts';
 import type { PeerIdentity } from '../../src/rpc/types.ts';
 import { SimDisk } from './disk.ts';
@@ -158,7 +158,7 @@ export class ManagerHost {
       const state = ports.stateMachine as StoreStateMachine;
       this.state = state;
       world.onState(this, state);
-      const node = await RaftNode.open({ ...options, ...raft, storage }, ports);
+      const node = await RaftNode.open({ ...options, snapshotIntervalMs: 0, ...raft, storage }, ports);
       if (!process.alive) return node;
       this.raft = node;
       world.onRaft(this, node);

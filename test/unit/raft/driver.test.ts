@@ -444,7 +444,7 @@ describe('three members', () => {
     for (const frame of [new Uint8Array(0), Uint8Array.of(1), Uint8Array.of(9, 9, 9), new Uint8Array(200)]) {
       node.receive(frame);
     }
-    assert.equal(node.malformedFrames(), 4);
+    assert.equal(node.refusedFrames().malformed, 4);
     assert.equal((await propose(cluster, 1, 'fine')).kind, 'committed');
   });
 });

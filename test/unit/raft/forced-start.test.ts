@@ -80,7 +80,7 @@ describe('a surviving member that is forced to go on alone', () => {
     assert.equal(cluster.nodeOf(1).status().role, 'leader');
     assert.equal(cluster.nodeOf(1).status().term, term, 'its term was not touched');
     assert.notEqual(cluster.nodeOf(2).status().role, 'leader');
-    assert.ok(cluster.nodeOf(1).expelledFrames() > 0, 'the other did try');
+    assert.ok(cluster.nodeOf(1).refusedFrames().expelled > 0, 'the other did try');
     await write(cluster, 1, 'still');
     // Two of three are a majority of the old group: they may even lead each other, but never the one that went on.
     await cluster.start(3, 'restart');
