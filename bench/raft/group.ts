@@ -66,12 +66,22 @@ export class Group {
       });
     }
     const group = new Group(settings, await issue('client'));
-    for (const index of [0, 1, 2]) await group.run(index);
-    const first = await group.connect(0);
-    for (const index of [1, 2])
-      await first.call('add', (settings[index] as MemberSettings).self, { signal: forever });
-    first.close('formed');
+    try {
+      await group.#form();
+    } catch (error) {
+      await group.stop();
+      throw error;
+    }
     return group;
+  }
+
+  async #form(): Promise<void> {
+    for (const index of [0, 1, 2]) await this.run(index);
+    while ((await this.leader()) === null) await new Promise((resolve) => setTimeout(resolve, 20));
+    const first = await this.connect(0);
+    for (const index of [1, 2])
+      await first.call('add', (this.#settings[index] as MemberSettings).self, { signal: forever });
+    first.close('formed');
   }
 
   /** Starts (again) one member and waits until it answers. */
@@ -101,7 +111,9 @@ export class Group {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([0, 1, 2].map((index) => this.kill(index, 'SIGKILL')));
+    await Promise.all(
+      [0, 1, 2].map((index) => this.kill(index, (process.env['BENCH_STOP'] ?? 'SIGKILL') as 'SIGKILL')),
+    );
   }
 
   connect(index: number): Promise<RpcConnection> {

@@ -1,21 +1,18 @@
 /**
- * One member of the benchmark's group: a key-value register over swarmd's consensus, its log in LevelDB, its peers and
- * clients over swarmd's RPC (mutual TLS). Started by run.ts with its settings as JSON in the first argument.
+ * One member of the benchmark's group: a key-value register over swarmd's consensus in its thread as the daemon
+ * runs it, its log in LevelDB, its peers and clients over swarmd's RPC (mutual TLS). Started by run.ts with its settings as JSON in the first argument.
  */
 import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.ts';
 import { createLogger } from '../../src/base/log.ts';
-import { systemRandom } from '../../src/base/random.ts';
-import { RaftNode } from '../../src/raft/node.ts';
-import { LevelStorage } from '../../src/raft/level-storage.ts';
+import { ConsensusThread } from '../../src/node/consensus-thread.ts';
+import { ENDPOINT_METHOD, RAFT_METHOD } from '../../src/node/peer-links.ts';
 import type { RaftMember } from '../../src/raft/types.ts';
-import { ConnectionPool } from '../../src/rpc/connection-pool.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
 import type { MemberSettings } from './settings.ts';
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as MemberSettings;
 const clock = systemClock();
-const random = systemRandom();
 const log = createLogger({
   level: 'warn',
   format: 'text',
@@ -59,39 +56,30 @@ function restore(data: Uint8Array): void {
   }
 }
 
-const pool = new ConnectionPool({
-  credentials: () => ({ kind: 'node', ...settings.credentials, expectRole: 'manager' }),
-  handlers: { calls: {}, streams: {}, notifications: {} },
-  clock,
-  random,
-  log,
-});
-const storage = await LevelStorage.open(join(settings.folder, 'raft'));
-const node = await RaftNode.open(
+const thread = await ConsensusThread.open(
   {
-    storage,
-    memberId: settings.self.id,
-    ...(settings.bootstrap ? { bootstrap: settings.self } : { join: true }),
-    tickMs: settings.tickMs,
-    electionTicks: settings.electionTicks,
+    folder: join(settings.folder, 'raft'),
+    options: {
+      memberId: settings.self.id,
+      ...(settings.bootstrap ? { bootstrap: settings.self } : { join: true }),
+      tickMs: settings.tickMs,
+      electionTicks: settings.electionTicks,
+    },
+    host: '127.0.0.1',
+    ports: [0],
+    credentials: settings.credentials,
   },
   {
-    transport: {
-      send: (to: RaftMember, messages) => {
-        for (const message of messages) pool.notify(to.address, 'raft', message, to.nodeId);
-      },
-    },
     stateMachine: { apply, snapshot, restore },
-    clock,
-    random,
-    log,
     onStatus: () => {},
     onFatal: (error) => {
       console.error(error);
       process.exit(1);
     },
   },
+  log,
 );
+const { node } = thread;
 await RpcServer.listen({
   host: '127.0.0.1',
   port: settings.port,
@@ -108,6 +96,7 @@ await RpcServer.listen({
         await node.readIndex(forever);
         return values.get(params as string) ?? null;
       },
+      [ENDPOINT_METHOD]: async () => ({ port: thread.port }),
       status: async () => ({ ...node.status(), keys: values.size, rss: process.memoryUsage().rss }),
       add: async (params) => {
         await node.addMember(params as RaftMember, AbortSignal.timeout(60_000));
@@ -115,7 +104,7 @@ await RpcServer.listen({
       },
     },
     streams: {},
-    notifications: { raft: (data) => node.receive(data) },
+    notifications: { [RAFT_METHOD]: (data) => node.receive(data) },
   },
 });
 process.on('SIGTERM', () => {

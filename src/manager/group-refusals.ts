@@ -37,14 +37,18 @@ export class BlockedNodes {
     this.#view = view;
   }
 
-  has(nodeId: string): boolean {
+  /** Their ids; the same set until it changes. */
+  ids(): ReadonlySet<string> {
     const [cluster] = this.#view.all('cluster');
-    if (cluster === undefined) return false;
-    if (cluster.blockedNodes !== this.#list) {
+    if (cluster !== undefined && cluster.blockedNodes !== this.#list) {
       this.#list = cluster.blockedNodes;
       this.#ids = new Set(cluster.blockedNodes.map((blocked) => blocked.id));
     }
-    return this.#ids.has(nodeId);
+    return this.#ids;
+  }
+
+  has(nodeId: string): boolean {
+    return this.ids().has(nodeId);
   }
 
   /** Throws PERMISSION_DENIED for a node that was removed. */

@@ -65,8 +65,10 @@ export interface ManagerDependencies {
   readonly log: Logger;
   /** The log cannot be written any more: the daemon must end. */
   onFatal(error: Error): void;
-  /** On LevelDB in the data folder unless a simulator gives its own. */
+  /** In this thread, on LevelDB in the data folder, unless another way is given. */
   readonly openRaft?: OpenRaft;
+  /** Told which nodes were removed from the cluster, now and whenever that changes. */
+  readonly onBlocked?: (nodeIds: readonly string[]) => void;
 }
 
 /** Notification method of consensus messages. */
@@ -126,8 +128,23 @@ export class Manager {
       throw error;
     }
     this.#opened = true;
+    this.#tellBlocked();
     this.#announcer = this.#startAnnouncer();
     this.#onStatus();
+  }
+
+  #tellBlocked(): void {
+    const { onBlocked } = this.#dependencies;
+    if (onBlocked === undefined) return;
+    let told: ReadonlySet<string> | null = null;
+    const tell = (): void => {
+      const ids = this.#blocked.ids();
+      if (ids === told) return;
+      told = ids;
+      onBlocked([...ids]);
+    };
+    this.stateMachine.subscribe(tell);
+    tell();
   }
 
   #startAnnouncer(): Announcer {

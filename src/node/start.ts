@@ -17,15 +17,19 @@ import { HttpServer } from '../http/server.ts';
 import { Manager } from '../manager/manager.ts';
 import type { InfoView } from '../model/api.ts';
 import type { ManagerPeer } from '../model/wire.ts';
-import { formatAddress, parseAddress } from '../rpc/address.ts';
+import type { RaftNodeEvents } from '../raft/types.ts';
+import { defaultPort, formatAddress, parseAddress } from '../rpc/address.ts';
 import { connect } from '../rpc/client.ts';
 import { ConnectionPool } from '../rpc/connection-pool.ts';
 import { RpcServer } from '../rpc/server.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
+import type { ConsensusSettings } from './consensus-messages.ts';
+import { ConsensusThread } from './consensus-thread.ts';
 import { folderError } from './folder-error.ts';
 import { type Credentials, forgetIdentity, type Identity, writeIdentity } from './identity.ts';
 import { type FolderLock, lockFolder } from './lock.ts';
 import { becomeMember, type Membership } from './membership.ts';
+import { ENDPOINT_METHOD } from './peer-links.ts';
 import { CertificateRenewal } from './renewal.ts';
 import type { NodeOptions, RunningNode, StartMode } from './types.ts';
 import { version } from './version.ts';
@@ -37,6 +41,12 @@ interface OpenHandlers extends RpcHandlers {
   readonly streams: Record<string, RpcHandlers['streams'][string]>;
   readonly notifications: Record<string, RpcHandlers['notifications'][string]>;
 }
+
+/**
+ * Where consensus threads reach one another when the cluster's port is the usual one: a port that swarms are used to
+ * have open between nodes. Any free one where it is taken.
+ */
+const CONSENSUS_PORT = 7946;
 
 const clock = systemClock();
 const random = systemRandom();
@@ -87,6 +97,7 @@ class Daemon implements RunningNode {
   #managers: readonly ManagerPeer[] = [];
   #server: RpcServer | null = null;
   #manager: Manager | null = null;
+  #consensus: ConsensusThread | null = null;
   #worker: WorkerSide | null = null;
   #http: HttpServer | null = null;
   #stopping: Promise<void> | null = null;
@@ -123,6 +134,7 @@ class Daemon implements RunningNode {
         await writeIdentity(options.dataDir, this.#identity, credentials);
         this.#credentials = credentials;
         this.#server?.setCredentials(credentials);
+        this.#consensus?.setCredentials(credentials);
         // What was opened with the old certificate may show a role that is none any more.
         this.#pool.releaseAll();
       },
@@ -189,15 +201,45 @@ class Daemon implements RunningNode {
     const self = { id: raftId, nodeId, address: this.advertised, voter: true };
     this.#manager = await Manager.open(
       { dataDir: this.#options.dataDir, self, start },
-      { pool: this.#pool, clock, random, log: this.#log, onFatal: (error) => this.#fail(error) },
+      {
+        pool: this.#pool,
+        clock,
+        random,
+        log: this.#log,
+        onFatal: (error) => this.#fail(error),
+        openRaft: (raftOptions, events) => this.#openConsensus(raftOptions, events),
+        onBlocked: (nodeIds) => this.#consensus?.block(nodeIds),
+      },
     );
     const own = this.#manager.handlers();
-    Object.assign(this.#handlers.calls, own.calls);
+    Object.assign(this.#handlers.calls, own.calls, { [ENDPOINT_METHOD]: () => this.#consensusEndpoint() });
     Object.assign(this.#handlers.streams, own.streams);
     Object.assign(this.#handlers.notifications, own.notifications);
     if (this.#identity.raftStart === undefined) return;
     const { raftStart: _done, ...identity } = this.#identity;
     await this.#become(identity);
+  }
+
+  async #openConsensus(
+    options: ConsensusSettings['options'],
+    events: RaftNodeEvents,
+  ): Promise<ConsensusThread['node']> {
+    const { host, port } = this.#identity.listen;
+    const settings = {
+      folder: join(this.#options.dataDir, 'raft'),
+      options,
+      host,
+      ports: port === defaultPort ? [CONSENSUS_PORT, 0] : [0],
+      credentials: this.#credentials,
+    };
+    this.#consensus = await ConsensusThread.open(settings, events, this.#log);
+    return this.#consensus.node;
+  }
+
+  /** Where the consensus threads of other managers reach this one's. */
+  async #consensusEndpoint(): Promise<{ readonly port: number }> {
+    if (this.#consensus !== null) return { port: this.#consensus.port };
+    throw new SwarmdError('UNAVAILABLE', 'consensus does not run here yet; try again');
   }
 
   async #become(identity: Identity): Promise<void> {
@@ -238,6 +280,7 @@ class Daemon implements RunningNode {
       for (const method of Object.keys(part)) delete part[method];
     }
     await manager?.stop();
+    this.#consensus = null;
     const managers = this.#managers.map((peer) => peer.address);
     await this.#become({ ...this.#identity, role: 'worker', raftId: 0, managers });
     await rm(join(this.#options.dataDir, 'raft'), { recursive: true, force: true });

@@ -55,7 +55,7 @@ const REMOVALS_A_BATCH = 500;
 const READ_AHEAD = 1000;
 const READ_AHEAD_BYTES = 4 * 1024 * 1024;
 /** Chunks of a snapshot written in one batch. */
-const CHUNKS_A_BATCH = 4;
+const CHUNKS_A_BATCH = 1;
 
 const NO_HARD_STATE: HardState = { term: 0, vote: 0, commit: 0 };
 
@@ -108,6 +108,7 @@ export class LevelStorage implements RaftStorage {
       keyEncoding: 'view',
       valueEncoding: 'view',
       compression: false,
+      writeBufferSize: Number(process.env['WB'] ?? 4) * 1048576,
     });
     try {
       await db.open();

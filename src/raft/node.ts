@@ -119,7 +119,7 @@ export class RaftNode {
       case 'called':
         return this.#calls.get(message.id)?.(message.error);
       case 'fatal':
-        return this.#fail(message.error);
+        return this.#onFatal(message.error);
       case 'stopped':
         return this.#end(new SwarmdError('CANCELLED', 'the node is stopping'), 'the node is stopping');
       default:
@@ -205,6 +205,11 @@ export class RaftNode {
       members,
       expelled,
     };
+  }
+
+  /** The state machine cannot go on: ends the driver, and with it this node. */
+  fail(error: Error): void {
+    this.#post({ kind: 'failed', error });
   }
 
   /** Stops the driver, which closes the storage. What is in flight is answered "unknown"; safe to call twice. */
@@ -294,7 +299,7 @@ export class RaftNode {
     });
   }
 
-  #fail(error: Error): void {
+  #onFatal(error: Error): void {
     if (this.#life === 'ended') return;
     this.#end(error, LOG_FAILED);
     this.#events.onFatal(error);

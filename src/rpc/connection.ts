@@ -170,6 +170,11 @@ export class PeerConnection implements RpcConnection {
     return false;
   }
 
+  notifyNow(method: string, messages: readonly Uint8Array[]): void {
+    for (const data of messages) this.notify(method, data);
+    this.#outbox.flush();
+  }
+
   close(reason: string): void {
     this.#shutDown(closeNormal, reason, `it was closed here: ${reason}`);
   }

@@ -37,6 +37,8 @@ export interface RpcConnection {
    * the send bound is reached or the data is over its limit. Those of one event-loop turn share a frame.
    */
   notify(method: string, data: Uint8Array): boolean;
+  /** Sends notifications that belong together without waiting for the end of the event-loop turn. */
+  notifyNow(method: string, messages: readonly Uint8Array[]): void;
   /** Closes the connection; pending calls and streams end with UNAVAILABLE. Idempotent. */
   close(reason: string): void;
   /** Resolves with the reason once the connection is closed, whoever closed it. */

@@ -245,6 +245,10 @@ class End implements RpcConnection {
     );
   }
 
+  notifyNow(method: string, messages: readonly Uint8Array[]): void {
+    for (const data of messages) this.notify(method, data);
+  }
+
   notify(method: string, data: Uint8Array): boolean {
     const { other } = this;
     this.carry(`notify ${method}`, () =>

@@ -87,6 +87,7 @@ export class FakeManager {
       call: (method, params) => this.#call(method, params),
       openStream: (_method, params) => this.#open(params as SessionRequest),
       notify: () => true,
+      notifyNow: () => {},
       close: (reason) => {
         this.endSession();
         close(reason);

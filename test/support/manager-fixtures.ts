@@ -95,6 +95,7 @@ export function aConnection(
     call: () => Promise.reject(new Error('no calls here')),
     openStream,
     notify: () => true,
+    notifyNow: () => {},
     close: () => {},
     closed: new Promise(() => {}),
   };
