@@ -331,12 +331,13 @@ export class RaftDriver {
       else if (each.to === APPLY_THREAD) this.#applier.push(each);
       else forPeers.push(each);
     }
-    this.#mail.post(forPeers);
+    // First what callers wait for; sending to peers takes its time.
     this.#applier.drain();
     for (const { context, index } of ready.readStates) {
       const ids = this.#reads.confirmed(context);
       if (ids.length > 0) this.#deps.emit({ kind: 'read', ids, index });
     }
+    this.#mail.post(forPeers);
   }
 
   /** Delivers what waited for durability: to the core itself, and to peers. */

@@ -164,6 +164,8 @@ export class MessageBatch {
     }
     this.#takeApplied();
     this.#messages.push(message);
+    // Somebody waits for it, and the turn may have more to do.
+    if (message.kind === 'apply') return this.#flush();
     if (this.#isQueued) return;
     this.#isQueued = true;
     queueMicrotask(() => this.#flush());
