@@ -29,6 +29,8 @@ if (major < 24) {
   );
   process.exitCode = 1;
 } else {
+  // Every write of the log passes through libuv's pool: four slow lookups elsewhere must not hold it up.
+  process.env.UV_THREADPOOL_SIZE ??= '16';
   keepCompiledCode();
   import('../src/cli/main.ts')
     .then(({ main }) => main(process.argv))

@@ -52,6 +52,8 @@ type Operation = { type: 'put'; key: Uint8Array; value: Uint8Array } | { type: '
 
 /** Keys removed in one batch: a removal must not hold up the writes of the log for long. */
 const REMOVALS_A_BATCH = 500;
+/** Bytes of log gathered before they are sorted into a table, which competes with the log's own writes. */
+const WRITE_BUFFER_BYTES = 8 * 1024 * 1024;
 const READ_AHEAD = 1000;
 const READ_AHEAD_BYTES = 4 * 1024 * 1024;
 /** Chunks of a snapshot written in one batch. */
@@ -108,7 +110,7 @@ export class LevelStorage implements RaftStorage {
       keyEncoding: 'view',
       valueEncoding: 'view',
       compression: false,
-      writeBufferSize: Number(process.env['WB'] ?? 4) * 1048576,
+      writeBufferSize: WRITE_BUFFER_BYTES,
     });
     try {
       await db.open();
