@@ -302,11 +302,12 @@ export class RaftDriver {
     this.#publish();
     this.#conditions.poll();
     this.#applier.snapshotIfDue(notes.some((note) => note.kind === 'snapshot-wanted'));
+    const { log, tracker } = this.#core.state;
     if (this.#core.hasReady() || this.#proposals.queued > 0) {
       this.#wake();
-    } else if (this.#campaignWhenCaughtUp) {
+    } else if (this.#campaignWhenCaughtUp && log.applied === log.committed) {
       this.#campaignWhenCaughtUp = false;
-      const { incoming, outgoing } = this.#core.state.tracker.membership;
+      const { incoming, outgoing } = tracker.membership;
       if (incoming.size === 1 && outgoing.size === 0) this.#guard(() => this.#core.campaign());
     }
   }
