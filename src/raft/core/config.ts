@@ -2,6 +2,7 @@
  * The knobs of the consensus core. Every field says its unit, its range and what it costs to get it wrong.
  */
 import { assert } from '../../base/assert.ts';
+import type { Tracer } from './trace.ts';
 import { NOBODY } from './types.ts';
 
 /** Configuration of one consensus core. */
@@ -40,6 +41,8 @@ export interface CoreConfig {
   readonly maxUncommittedBytes: number;
   /** Bytes of committed entries handed out and not yet applied. */
   readonly maxApplyingBytes: number;
+  /** Is told of every transition, for checks against the specification; null for nobody. */
+  readonly tracer: Tracer | null;
 }
 
 /** The defaults of swarmd; only the id has none. */
@@ -60,6 +63,7 @@ export const coreDefaults: Omit<CoreConfig, 'id'> = {
   maxInflightBytes: 8 * 1024 * 1024,
   maxUncommittedBytes: 64 * 1024 * 1024,
   maxApplyingBytes: 16 * 1024 * 1024,
+  tracer: null,
 };
 
 /** Checks a configuration; a wrong one is a defect of the caller. */

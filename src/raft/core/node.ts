@@ -20,6 +20,7 @@ import { applyConfigChange, configChangeRefusal } from './reconfigure.ts';
 import type { LogReader } from './stable-log.ts';
 import { abortTransfer, becomeFollower, committedInCurrentTerm, type Core, type Note } from './state.ts';
 import { step, tick } from './step.ts';
+import { trace } from './trace.ts';
 import { configState, newTracker } from './tracker.ts';
 import {
   APPEND_THREAD,
@@ -126,6 +127,7 @@ export class RaftCore {
       afterAppend: [],
       notes: [],
     };
+    trace(this.#core, 'InitState');
     becomeFollower(this.#core, this.#core.term, NOBODY);
     this.#previousSoft = this.softState();
     this.#previousHard = this.hardState();
@@ -260,6 +262,7 @@ export class RaftCore {
   ready(): Ready {
     assert(this.#onAdvance.length === 0, 'advance is called after each ready set');
     const ready = this.#collect();
+    trace(this.#core, 'Ready');
     this.#accept(ready);
     return ready;
   }

@@ -10,6 +10,7 @@ import { takeConfirmed } from './read-index.ts';
 import { answerReads } from './reads.ts';
 import { broadcastAppend, maybeCommit, sendAppend } from './replication.ts';
 import { abortTransfer, becomeFollower, type Core, promotable } from './state.ts';
+import { traceChange, traceSwitch } from './trace.ts';
 import { configState, isJoint, members, voteResult } from './tracker.ts';
 import { type ConfigState, EMPTY_BYTES, type Entry, NOBODY } from './types.ts';
 
@@ -28,12 +29,14 @@ export function configChangeRefusal(core: Core, change: ConfigChange): string | 
 export function guardConfigChanges(core: Core, drafts: readonly Draft[]): readonly Draft[] {
   return drafts.map((draft, position) => {
     if (draft.kind !== 'config') return draft;
-    const refusal = configChangeRefusal(core, configChangeOf(draft.data));
+    const change = configChangeOf(draft.data);
+    const refusal = configChangeRefusal(core, change);
     if (refusal !== null && !core.config.disableConfigValidation) {
       core.notes.push({ kind: 'config-refused', reason: refusal });
       return { kind: 'normal', data: EMPTY_BYTES };
     }
     core.pendingConfigIndex = core.log.lastIndex() + position + 1;
+    traceChange(core, change.steps);
     return draft;
   });
 }
@@ -59,6 +62,7 @@ export function applyConfigChange(core: Core, change: ConfigChange): ConfigState
 }
 
 function switchTo(core: Core, state: ChangeState): ConfigState {
+  traceSwitch(core, state.membership.incoming);
   const { tracker } = core;
   tracker.membership = state.membership;
   tracker.progress = state.progress;

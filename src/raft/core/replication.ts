@@ -9,6 +9,7 @@ import { restoreConfig } from './membership.ts';
 import { acknowledge, becomeSnapshot, isPaused, type Progress, sentCommit, sentEntries } from './progress.ts';
 import { newestContext } from './read-index.ts';
 import { becomeFollower, type Core, send } from './state.ts';
+import { trace } from './trace.ts';
 import { members, quorumMatch } from './tracker.ts';
 import { type Entry, type Message, message, NOBODY, payloadBytes, type Snapshot } from './types.ts';
 
@@ -72,7 +73,9 @@ export function broadcastHeartbeat(core: Core, context: number = newestContext(c
 
 /** Commits what a quorum holds; true when that moved. */
 export function maybeCommit(core: Core): boolean {
-  return core.log.maybeCommit(quorumMatch(core.tracker), core.term);
+  const moved = core.log.maybeCommit(quorumMatch(core.tracker), core.term);
+  trace(core, 'Commit');
+  return moved;
 }
 
 /**
@@ -88,6 +91,7 @@ export function appendEntries(core: Core, drafts: readonly Pick<Entry, 'kind' | 
     data: draft.data,
   }));
   if (!reserveUncommitted(core, payloadBytes(entries))) return false;
+  for (const { kind } of entries) if (kind === 'normal') trace(core, 'Replicate');
   const last = core.log.append(entries);
   send(core, message('append-response', core.config.id, { index: last }));
   return true;

@@ -10,6 +10,7 @@ import { type Random, randomBelow } from '../../base/random.ts';
 import type { CoreConfig } from './config.ts';
 import type { RaftLog } from './log.ts';
 import { newReadQueue, type ReadQueue } from './read-index.ts';
+import { trace, traceMessage } from './trace.ts';
 import { resetProgress, type Tracker } from './tracker.ts';
 import { type ConfigState, type Message, NOBODY, type ReadState, type Role } from './types.ts';
 
@@ -83,6 +84,7 @@ export function send(core: Core, draft: Message): void {
     assert(stamped.to !== core.config.id, 'a member sends itself only what waits for durability');
     core.messages.push(stamped);
   }
+  traceMessage(core, 'Send', stamped);
 }
 
 function reset(core: Core, term: number): void {
@@ -109,6 +111,7 @@ export function becomeFollower(core: Core, term: number, leader: number): void {
   core.leader = leader;
   core.role = 'follower';
   core.notes.push({ kind: 'became', role: 'follower', term, leader });
+  trace(core, 'BecomeFollower');
 }
 
 /** Stands for election in the next term, voting for itself. */
@@ -118,6 +121,7 @@ export function becomeCandidate(core: Core): void {
   core.vote = core.config.id;
   core.role = 'candidate';
   core.notes.push({ kind: 'became', role: 'candidate', term: core.term, leader: NOBODY });
+  trace(core, 'BecomeCandidate');
 }
 
 /** Asks whether an election could be won, without touching term or vote. */
@@ -135,6 +139,7 @@ export function startLeadership(core: Core): void {
   core.leader = core.config.id;
   core.role = 'leader';
   core.notes.push({ kind: 'became', role: 'leader', term: core.term, leader: core.leader });
+  trace(core, 'BecomeLeader');
 }
 
 /** Whether this member may become leader: a voter with a whole log. */

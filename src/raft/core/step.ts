@@ -11,6 +11,7 @@ import { stepCandidate, stepFollower } from './follower.ts';
 import { type StepOutcome, stepLeader } from './leader.ts';
 import { releaseUncommitted } from './replication.ts';
 import { abortTransfer, becomeFollower, type Core, promotable, send, sharedCommit } from './state.ts';
+import { traceMessage } from './trace.ts';
 import { entriesBytes, FORCED_CAMPAIGN, type Message, message, NOBODY, payloadBytes } from './types.ts';
 
 /** Moves time forward by one tick. */
@@ -43,6 +44,7 @@ function isLeader(core: Core): boolean {
 
 /** Takes one message, from a peer or from this node's driver. */
 export function step(core: Core, received: Message): StepOutcome {
+  traceMessage(core, 'Receive', received);
   if (received.term !== 0 && received.term > core.term) {
     if (!enterTerm(core, received)) return 'ok';
   } else if (received.term !== 0 && received.term < core.term) {
