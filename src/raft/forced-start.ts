@@ -6,9 +6,9 @@
  * its id, which is never reused, so that none of them is ever listened to again; the term leaps ahead of any that
  * the others can have reached.
  *
- * Entries beyond the commit index that is durable here are dropped, as etcd does: the lost majority may have replaced
- * them, and the state a group goes on from should be one that the group is known to have agreed on. The exception
- * is what this member held as the only voter: that was committed when it became durable.
+ * Entries beyond the commit index that is durable here are kept, unlike etcd: the lost majority may have acknowledged
+ * any of them, and one that it had replaced was never answered with more than "unknown", so applying it breaks no
+ * promise. What they say of the group is followed first, then undone; all whom they name are expelled, too.
  */
 import { SwarmdError } from '../base/errors.ts';
 import { coreDefaults } from './core/config.ts';
@@ -83,14 +83,14 @@ function idsOf(config: ConfigState): Set<number> {
   return new Set([...config.voters, ...config.votersOutgoing, ...config.learners, ...config.learnersNext]);
 }
 
-/** Everyone but `self` that the group, or an entry that is dropped, names. */
-function othersOf(walk: Walk, dropped: readonly Entry[], self: number): number[] {
+/** Follows the log to its end. Returns everyone but `self` of the group that was, or that an entry since names. */
+function walkTail(walk: Walk, tail: readonly Entry[], self: number): number[] {
   const ids = idsOf(configOf(walk));
-  for (const entry of dropped) {
+  for (const entry of tail) {
+    walk.commit = entry.index;
     if (entry.kind !== 'config') continue;
-    const change = configChangeOf(entry.data);
-    for (const contact of decodeContacts(change.context)) walk.contacts.set(contact.id, contact);
-    for (const step of change.steps) ids.add(step.id);
+    takeConfigEntry(walk, entry);
+    for (const step of configChangeOf(entry.data).steps) ids.add(step.id);
   }
   ids.delete(self);
   ids.delete(0);
@@ -134,9 +134,9 @@ export function forcedStart(
       'this manager joined but never received the state of its cluster, so it cannot go on alone; force the new cluster on a manager that took part',
     );
   }
-  const dropped = stored.entries.filter((entry) => entry.index > walk.commit);
-  const expelled = othersOf(walk, dropped, self);
-  if (dropped.length === 0 && expelled.length === 0 && decidesAlone(walk, self)) return null;
+  const tail = stored.entries.filter((entry) => entry.index > walk.commit);
+  const expelled = walkTail(walk, tail, self);
+  if (expelled.length === 0 && decidesAlone(walk, self)) return null;
   const lastTerm = stored.entries.at(-1)?.term ?? stored.snapshot?.term ?? 0;
   const term = Math.max(stored.hardState.term, lastTerm) + FORCED_TERM_LEAP;
   const first = walk.commit + 1;
