@@ -1,6 +1,7 @@
-/** A group of three member processes, and a client for it. */
+/** swarmd's consensus as a group: three member processes on loopback, and clients over its RPC. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/base/clock.ts';
@@ -9,24 +10,39 @@ import { systemRandom } from '../../src/base/random.ts';
 import { createCertificateAuthority, issueNodeCertificate } from '../../src/pki/certificate-authority.ts';
 import { generatePrivateKey } from '../../src/pki/key-pair.ts';
 import { createSigningRequest } from '../../src/pki/signing-request.ts';
-import type { RaftStatus } from '../../src/raft/types.ts';
+import type { RaftMember, RaftStatus } from '../../src/raft/types.ts';
 import { connect } from '../../src/rpc/client.ts';
 import type { RpcConnection, ServerCredentials } from '../../src/rpc/types.ts';
-import { type MemberSettings, VALUE_BYTES, type Target } from './settings.ts';
+import { type Group, type MemberSettings, type Target, type Timing, until, VALUE_BYTES } from './settings.ts';
 
-export interface GroupOptions {
+export interface GroupOptions extends Timing {
   readonly folder: string;
   readonly firstPort: number;
-  readonly tickMs: number;
-  readonly electionTicks: number;
 }
 
-const CLUSTER = 'bench';
-const forever = new AbortController().signal;
+/** What a member tells of itself. */
 export type MemberStatus = RaftStatus & { readonly keys: number; readonly rss: number };
 
+const CLUSTER = 'bench';
+const MEMBERS = [0, 1, 2];
+const forever = new AbortController().signal;
+
+/** Issues certificates of one cluster. */
+async function issuer(): Promise<(nodeId: string) => Promise<ServerCredentials>> {
+  const nowMs = Date.now();
+  const authority = await createCertificateAuthority({ clusterId: CLUSTER, nowMs });
+  return async (nodeId) => {
+    const keyPem = await generatePrivateKey();
+    const csrPem = await createSigningRequest(keyPem);
+    const request = { csrPem, nodeId, role: 'manager', clusterId: CLUSTER, nowMs } as const;
+    const certificate = await issueNodeCertificate(authority, request);
+    if (!certificate.ok) throw new Error(certificate.reason);
+    return { rootPem: authority.certificatePem, certificatePem: certificate.value, keyPem };
+  };
+}
+
 /** Three processes on loopback. */
-export class Group {
+export class SwarmdGroup implements Group {
   readonly #settings: MemberSettings[];
   readonly #children: (ChildProcess | null)[] = [null, null, null];
   readonly #client: ServerCredentials;
@@ -36,24 +52,10 @@ export class Group {
     this.#client = client;
   }
 
-  static async start(options: GroupOptions): Promise<Group> {
-    const nowMs = Date.now();
-    const authority = await createCertificateAuthority({ clusterId: CLUSTER, nowMs });
-    const issue = async (nodeId: string): Promise<ServerCredentials> => {
-      const keyPem = await generatePrivateKey();
-      const csrPem = await createSigningRequest(keyPem);
-      const certificate = await issueNodeCertificate(authority, {
-        csrPem,
-        nodeId,
-        role: 'manager',
-        clusterId: CLUSTER,
-        nowMs,
-      });
-      if (!certificate.ok) throw new Error(certificate.reason);
-      return { rootPem: authority.certificatePem, certificatePem: certificate.value, keyPem };
-    };
+  static async start(options: GroupOptions): Promise<SwarmdGroup> {
+    const issue = await issuer();
     const settings: MemberSettings[] = [];
-    for (const index of [0, 1, 2]) {
+    for (const index of MEMBERS) {
       const port = options.firstPort + index;
       settings.push({
         self: { id: index + 1, nodeId: `m${index}`, address: `127.0.0.1:${port}`, voter: true },
@@ -65,9 +67,11 @@ export class Group {
         credentials: await issue(`m${index}`),
       });
     }
-    const group = new Group(settings, await issue('client'));
+    const group = new SwarmdGroup(settings, await issue('client'));
     try {
-      await group.#form();
+      for (const index of MEMBERS) await group.start(index);
+      await until('a leader', async () => (await group.#leading()) !== null);
+      for (const index of [1, 2]) await group.#atLeader('add', group.#member(index));
     } catch (error) {
       await group.stop();
       throw error;
@@ -75,21 +79,15 @@ export class Group {
     return group;
   }
 
-  async #form(): Promise<void> {
-    for (const index of [0, 1, 2]) await this.run(index);
-    while ((await this.leader()) === null) await new Promise((resolve) => setTimeout(resolve, 20));
-    const first = await this.connect(0);
-    for (const index of [1, 2])
-      await first.call('add', (this.#settings[index] as MemberSettings).self, { signal: forever });
-    first.close('formed');
+  #member(index: number): RaftMember {
+    return (this.#settings[index] as MemberSettings).self;
   }
 
-  /** Starts (again) one member and waits until it answers. */
-  async run(index: number): Promise<void> {
+  async start(index: number): Promise<void> {
     const script = fileURLToPath(new URL('member.ts', import.meta.url));
     const child = spawn(process.execPath, [script, JSON.stringify(this.#settings[index])], {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, UV_THREADPOOL_SIZE: '8' },
+      env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
     });
     this.#children[index] = child;
     const lines = createInterface({ input: child.stdout });
@@ -110,17 +108,24 @@ export class Group {
     this.#children[index] = null;
   }
 
-  async stop(): Promise<void> {
-    await Promise.all(
-      [0, 1, 2].map((index) => this.kill(index, (process.env['BENCH_STOP'] ?? 'SIGKILL') as 'SIGKILL')),
-    );
+  async replace(index: number): Promise<void> {
+    const old = this.#settings[index] as MemberSettings;
+    await rm(old.folder, { recursive: true, force: true });
+    await this.#atLeader('remove', old.self.id);
+    const self = { ...old.self, id: old.self.id + 10 };
+    this.#settings[index] = { ...old, self, bootstrap: false };
+    await this.start(index);
+    await this.#atLeader('add', self);
   }
 
-  connect(index: number): Promise<RpcConnection> {
-    const { port } = this.#settings[index] as MemberSettings;
+  async stop(): Promise<void> {
+    await Promise.all(MEMBERS.map((index) => this.kill(index, 'SIGKILL')));
+  }
+
+  #connect(index: number): Promise<RpcConnection> {
     return connect({
       host: '127.0.0.1',
-      port,
+      port: (this.#settings[index] as MemberSettings).port,
       credentials: { kind: 'node', ...this.#client },
       handlers: { calls: {}, streams: {}, notifications: {} },
       clock: systemClock(),
@@ -130,9 +135,17 @@ export class Group {
     });
   }
 
-  /** Index of the member that leads; null while none does. */
-  async leader(): Promise<number | null> {
-    for (const index of [0, 1, 2]) {
+  async #atLeader(method: string, params: unknown): Promise<void> {
+    const connection = await this.#connect((await this.#leading()) ?? 0);
+    try {
+      await connection.call(method, params, { signal: AbortSignal.timeout(60_000) });
+    } finally {
+      connection.close('done');
+    }
+  }
+
+  async #leading(): Promise<number | null> {
+    for (const index of MEMBERS) {
       if (this.#children[index] === null) continue;
       const status = await this.status(index).catch(() => null);
       if (status?.role === 'leader') return index;
@@ -140,8 +153,17 @@ export class Group {
     return null;
   }
 
+  async leader(): Promise<number> {
+    let leader = 0;
+    await until('a leader of the whole group', async () => {
+      leader = (await this.#leading()) ?? -1;
+      return leader >= 0 && (await this.status(leader)).members.filter((each) => each.voter).length === 3;
+    });
+    return leader;
+  }
+
   async status(index: number): Promise<MemberStatus> {
-    const connection = await this.connect(index);
+    const connection = await this.#connect(index);
     try {
       return (await connection.call('status', null, { signal: forever, timeoutMs: 1_000 })) as MemberStatus;
     } finally {
@@ -149,9 +171,14 @@ export class Group {
     }
   }
 
-  /** A client over `connections` to one member. */
+  async hasAll(index: number): Promise<boolean> {
+    const leader = await this.leader();
+    const [own, all] = [await this.status(index), await this.status(leader)];
+    return own.appliedIndex >= all.commitIndex;
+  }
+
   async target(index: number, connections: number): Promise<Target> {
-    const open = await Promise.all(Array.from({ length: connections }, () => this.connect(index)));
+    const open = await Promise.all(Array.from({ length: connections }, () => this.#connect(index)));
     let next = 0;
     const call = (method: string, params: unknown): Promise<unknown> =>
       (open[next++ % open.length] as RpcConnection).call(method, params, {
@@ -159,7 +186,6 @@ export class Group {
         timeoutMs: 10_000,
       });
     return {
-      name: 'swarmd',
       put: async (key) => {
         if ((await call('put', entry(key))) !== 1) throw new Error('not committed');
       },
@@ -176,7 +202,7 @@ export class Group {
 const random = systemRandom();
 
 /** Key length, key, value of fresh bytes. */
-export function entry(key: string): Uint8Array {
+function entry(key: string): Uint8Array {
   const bytes = new Uint8Array(1 + key.length + VALUE_BYTES);
   bytes[0] = key.length;
   for (let i = 0; i < key.length; i++) bytes[1 + i] = key.charCodeAt(i);

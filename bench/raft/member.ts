@@ -80,7 +80,7 @@ const thread = await ConsensusThread.open(
   log,
 );
 const { node } = thread;
-await RpcServer.listen({
+const server = await RpcServer.listen({
   host: '127.0.0.1',
   port: settings.port,
   credentials: settings.credentials,
@@ -102,6 +102,10 @@ await RpcServer.listen({
         await node.addMember(params as RaftMember, AbortSignal.timeout(60_000));
         return null;
       },
+      remove: async (params) => {
+        await node.removeMember(params as number, AbortSignal.timeout(10_000));
+        return null;
+      },
     },
     streams: {},
     notifications: { [RAFT_METHOD]: (data) => node.receive(data) },
@@ -111,7 +115,7 @@ process.on('SIGTERM', () => {
   void node
     .transferLeadership(null, AbortSignal.timeout(2_000))
     .catch(() => {})
-    .then(() => node.stop())
+    .then(() => Promise.all([node.stop(), server.close()]))
     .then(() => process.exit(0));
 });
 console.log('ready');

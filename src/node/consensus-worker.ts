@@ -122,6 +122,10 @@ async function run(settings: ConsensusSettings, tell: (message: FromConsensus) =
     port.postMessage({ kind: 'raft', packed } satisfies FromConsensus, [packed.block.buffer]),
   );
   const emit = (message: FromDriver): void => {
+    if (message.kind === 'status') {
+      const others = message.status.reach.filter((member) => member.id !== settings.options.memberId);
+      links.connect(others);
+    }
     if (message.kind === 'stopped') void end(message);
     else batch.post(message);
   };

@@ -4,9 +4,10 @@
  *
  * Data owned: the connections out of the consensus thread.
  * Invariants: a frame is sent at most once; a peer is believed by its certificate, on either way; what cannot be
- * sent now is lost (consensus repeats itself).
+ * sent now is lost (consensus repeats itself); every member is connected to before there is anything to send, since an
+ * election must not wait for handshakes.
  */
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import { errorMessage } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
@@ -33,11 +34,10 @@ export interface PeerLinksOptions {
 }
 
 interface Link {
-  readonly address: string;
-  /** Where its thread listens, once a connection to it stood. */
+  readonly to: RaftMember;
+  readonly stop: AbortController;
+  /** Where its thread listens, while a connection to it stands. */
   straight: string | null;
-  retryAtMs: number;
-  isBusy: boolean;
   isWarned: boolean;
 }
 
@@ -49,7 +49,6 @@ export class PeerLinks {
   /** By the address of its thread. */
   readonly #threads: ConnectionPool;
   readonly #links = new Map<number, Link>();
-  readonly #stop = new AbortController();
 
   constructor(options: PeerLinksOptions) {
     this.#options = options;
@@ -58,62 +57,81 @@ export class PeerLinks {
     this.#threads = new ConnectionPool(pool);
   }
 
+  /** Keeps connections to these members, and to no others. */
+  connect(members: readonly RaftMember[]): void {
+    const wanted = new Map(members.map((member) => [member.id, member]));
+    for (const [id, link] of this.#links) {
+      const { address, nodeId } = link.to;
+      const member = wanted.get(id);
+      if (member?.address === address && member.nodeId === nodeId) wanted.delete(id);
+      else this.#forget(link);
+    }
+    for (const member of wanted.values()) this.#link(member);
+  }
+
   /** Sends frames to a member; never throws, never waits. */
   send(to: RaftMember, frames: readonly Uint8Array[]): void {
-    let link = this.#links.get(to.id);
-    if (link?.address !== to.address) {
-      if (link !== undefined) this.#forget(link);
-      link = { address: to.address, straight: null, retryAtMs: 0, isBusy: false, isWarned: false };
-      this.#links.set(to.id, link);
-    }
-    const connection = link.straight === null ? null : this.#threads.current(link.straight);
-    if (connection !== null) {
-      connection.notifyNow(RAFT_METHOD, frames);
-      return;
-    }
-    if (!link.isBusy && this.#options.clock.monotonicMs() >= link.retryAtMs) void this.#connect(to, link);
-    for (const frame of frames) this.#managers.notify(to.address, RAFT_METHOD, frame, to.nodeId);
+    const link = this.#links.get(to.id);
+    const connection = link?.straight == null ? null : this.#threads.current(link.straight);
+    if (connection !== null) connection.notifyNow(RAFT_METHOD, frames);
+    else for (const frame of frames) this.#managers.notify(to.address, RAFT_METHOD, frame, to.nodeId);
   }
 
-  /** Asks the manager where its thread listens, and connects there; later frames go that way. */
-  async #connect(to: RaftMember, link: Link): Promise<void> {
-    link.isBusy = true;
-    const { clock, log } = this.#options;
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(ATTEMPT_MS)]);
+  #link(to: RaftMember): void {
+    const link: Link = { to, stop: new AbortController(), straight: null, isWarned: false };
+    this.#links.set(to.id, link);
+    void this.#keep(link);
+  }
+
+  /** Connects, waits for the loss, and again, until the member is one no more. */
+  async #keep(link: Link): Promise<void> {
+    const { clock } = this.#options;
+    const { signal } = link.stop;
+    while (!signal.aborted) {
+      const lost = await this.#open(link);
+      // The only rejection of either wait is the stop, which the loop's condition sees.
+      if (lost === null) await sleep(clock, RETRY_MS, signal).catch(() => {});
+      else await lost;
+      if (link.straight !== null) this.#threads.release(link.straight);
+      link.straight = null;
+    }
+  }
+
+  /**
+   * Asks the manager where its thread listens, and connects there; frames go that way from then on. Returns what
+   * resolves when that connection is lost, or null when there is none.
+   */
+  async #open(link: Link): Promise<Promise<string> | null> {
+    const { address, nodeId } = link.to;
+    const signal = AbortSignal.any([link.stop.signal, AbortSignal.timeout(ATTEMPT_MS)]);
     let straight: string | null = null;
     try {
-      const manager = await this.#managers.get(to.address, to.nodeId, signal);
+      const manager = await this.#managers.get(address, nodeId, signal);
       const answer = (await manager.call(ENDPOINT_METHOD, null, { signal })) as { readonly port?: unknown };
-      straight = threadAddress(to.address, answer.port);
-      const connection = await this.#threads.get(straight, to.nodeId, signal);
+      straight = threadAddress(address, answer.port);
+      const { closed } = await this.#threads.get(straight, nodeId, signal);
       link.straight = straight;
       link.isWarned = false;
-      void connection.closed.then(() => this.#lost(link));
-      if (this.#links.get(to.id) === link) this.#managers.release(to.address);
-      else this.#forget(link);
+      this.#managers.release(address);
+      return closed;
     } catch (error) {
       if (straight !== null) this.#threads.release(straight);
-      link.retryAtMs = clock.monotonicMs() + RETRY_MS;
-      if (straight !== null && !link.isWarned && !this.#stop.signal.aborted) {
+      if (straight !== null && !link.isWarned && !signal.aborted) {
         link.isWarned = true;
-        log.warn(
+        this.#options.log.warn(
           'consensus cannot reach a manager straight and goes through its main port; let managers reach this address of one another',
-          { to: to.nodeId, address: straight, error: errorMessage(error) },
+          { to: nodeId, address: straight, error: errorMessage(error) },
         );
       }
-    } finally {
-      link.isBusy = false;
+      return null;
     }
-  }
-
-  #lost(link: Link): void {
-    if (link.straight !== null) this.#threads.release(link.straight);
-    link.straight = null;
   }
 
   #forget(link: Link): void {
-    this.#lost(link);
-    this.#managers.release(link.address);
+    link.stop.abort();
+    if (this.#links.get(link.to.id) === link) this.#links.delete(link.to.id);
+    if (link.straight !== null) this.#threads.release(link.straight);
+    this.#managers.release(link.to.address);
   }
 
   /** Opens every connection anew, with the credentials of now. */
@@ -124,7 +142,8 @@ export class PeerLinks {
 
   /** Closes every connection. */
   async close(): Promise<void> {
-    this.#stop.abort();
+    for (const link of this.#links.values()) link.stop.abort();
+    this.#links.clear();
     await Promise.all([this.#managers.closeAll(), this.#threads.closeAll()]);
   }
 }
