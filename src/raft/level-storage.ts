@@ -99,7 +99,8 @@ async function openChecked(folder: string, db: Database): Promise<void> {
 /** Without its root file the database would make a new one, and remove what is left of the old. */
 function assertRoot(folder: string): void {
   if (!existsSync(folder) || existsSync(join(folder, 'CURRENT'))) return;
-  const left = readdirSync(folder).filter((name) => /^(MANIFEST-.*|.*\.(ldb|log)|witness)$/.test(name));
+  // These are made after it; a crash in the middle of the very first opening leaves none of them.
+  const left = readdirSync(folder).filter((name) => /^(.*\.(ldb|log)|witness)$/.test(name));
   if (left.length > 0) throw damaged(folder, `the file CURRENT is missing, beside ${left.join(', ')}`);
 }
 
@@ -233,8 +234,11 @@ export class LevelStorage implements RaftStorage {
 
   async close(): Promise<void> {
     await this.#snapshotWork.catch(() => {});
-    this.#witness.close();
-    await this.#db.close();
+    try {
+      this.#witness.close();
+    } finally {
+      await this.#db.close();
+    }
   }
 
   // Reading.

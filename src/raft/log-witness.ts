@@ -13,6 +13,7 @@
  */
 import { closeSync, constants, fdatasyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { assert } from '../base/assert.ts';
 import { systemErrorCode } from '../base/errors.ts';
 import { decodeWitness, encodeWitness, type WitnessRecord } from './records.ts';
 
@@ -53,6 +54,7 @@ export class LogWitness {
 
   /** Notes a write that is durable. Throws the system's error. */
   note(record: WitnessRecord): void {
+    assert(this.#isOpen, 'a log is written only while it is open');
     writeSync(this.#fd, encodeWitness(record), 0, undefined, 0);
   }
 

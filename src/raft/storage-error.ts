@@ -53,8 +53,9 @@ export function storageError(folder: string, action: 'read' | 'write', error: un
   );
 }
 
-/** The error of a folder that cannot be opened. */
+/** The error of a folder that cannot be opened; one that is a SwarmdError already passes unchanged. */
 export function openError(folder: string, error: unknown): SwarmdError {
+  if (error instanceof SwarmdError) return error;
   const { codes, text } = chain(error);
   const options = { details: { folder }, cause: error };
   if (codes.includes('LEVEL_LOCKED')) {

@@ -62,22 +62,24 @@ const DELAYS_MS = [50, 200, 1_000, 2_500, 5_000];
 /** From here on a leader must not keep its office: an election timeout, and some. */
 const DEPOSING_MS = 2_500;
 
-/** Syncs of one disk, or of a majority's, take long. */
+/** Syncs of one disk, or of a majority's, take long. Half of the time the leader's is among them. */
 export const slowingDisk: Fault = {
   name: 'slow-disk',
   async run(scene) {
-    const { cluster, random, index, lengthMs, begin, count } = scene;
+    const { cluster, random, lengthMs, begin, count } = scene;
     const total = cluster.daemons.length;
     const many = randomBelow(random, 3) === 0 ? Math.floor(total / 2) + 1 : 1;
-    const victims = Array.from({ length: many }, (_, i) => (index + i) % total);
     const delayMs = oneOf(random, DELAYS_MS);
-    const who =
-      many > 1 ? 'majority' : (await leads(cluster.daemons[index] as Daemon)) ? 'leader' : 'follower';
+    const isLeaderWanted = randomBelow(random, 2) === 0;
+    const leader = (await Promise.all(cluster.daemons.map(leads))).indexOf(true);
+    const first = isLeaderWanted && leader >= 0 ? leader : scene.index;
+    const victims = Array.from({ length: many }, (_, i) => (first + i) % total);
+    const who = many > 1 ? 'majority' : first === leader ? 'leader' : 'follower';
     begin(`slow-disk: ${who}, ${delayMs} ms`, victims);
     for (const victim of victims) setDelay(cluster.delayFile(victim), delayMs);
     try {
-      await pause(lengthMs);
-      if (who === 'leader' && delayMs >= DEPOSING_MS) await deposed(scene, delayMs);
+      await pause(lengthMs + delayMs);
+      if (who === 'leader' && delayMs >= DEPOSING_MS) await deposed({ ...scene, index: first }, delayMs);
     } finally {
       for (const victim of victims) setDelay(cluster.delayFile(victim), 0);
     }

@@ -13,7 +13,7 @@ export interface Scene {
   readonly daemon: Daemon;
   /** How long it lasts, in milliseconds. */
   readonly lengthMs: number;
-  /** Says that the fault is done to `victims` from now on. */
+  /** Says, once, that the fault is done to `victims` from now on. */
   begin(name: string, victims: readonly number[]): void;
   /** Counts what came of it. */
   count(what: string): void;
@@ -28,7 +28,8 @@ export interface Fault {
 /** The process ends at once. */
 export const killing: Fault = {
   name: 'kill',
-  async run({ daemon, lengthMs }) {
+  async run({ daemon, index, lengthMs, begin }) {
+    begin('kill', [index]);
     await daemon.kill();
     await pause(lengthMs);
     await daemon.start('daemon');
@@ -38,7 +39,8 @@ export const killing: Fault = {
 /** The process stands still. */
 export const stopping: Fault = {
   name: 'stop',
-  async run({ daemon, lengthMs }) {
+  async run({ daemon, index, lengthMs, begin }) {
+    begin('stop', [index]);
     process.kill(daemon.pid, 'SIGSTOP');
     await pause(lengthMs);
     process.kill(daemon.pid, 'SIGCONT');
@@ -48,7 +50,8 @@ export const stopping: Fault = {
 /** The process is asked to end. */
 export const terminating: Fault = {
   name: 'term',
-  async run({ daemon, lengthMs }) {
+  async run({ daemon, index, lengthMs, begin }) {
+    begin('term', [index]);
     const code = await daemon.stop();
     if (code !== 0) throw new Error(`${daemon.name} was asked to end: exit code ${code}\n${daemon.log()}`);
     await pause(lengthMs);
@@ -59,7 +62,8 @@ export const terminating: Fault = {
 /** The host reaches nobody. Needs hosts. */
 export const partitioning: Fault = {
   name: 'partition',
-  async run({ cluster, index, lengthMs }) {
+  async run({ cluster, index, lengthMs, begin }) {
+    begin('partition', [index]);
     if (cluster.bed !== null) await cutOff(cluster.bed, index, () => pause(lengthMs));
   },
 };

@@ -75,6 +75,7 @@ async function faults(
 ): Promise<Map<string, number>> {
   const done = new Map<string, number>();
   const count = (what: string): void => void done.set(what, (done.get(what) ?? 0) + 1);
+  const startedAt = performance.now();
   const first = flags.each ? [...kinds] : [];
   while (first.length > 0 || performance.now() < until) {
     await pause(500 + randomBelow(random, 2_500));
@@ -85,8 +86,11 @@ async function faults(
     const daemon = cluster.daemons[index] as Daemon;
     const begin = (name: string, victims: readonly number[]): void => {
       registers.condition = { name, victims };
+      const on = victims.map((victim) => cluster.daemons[victim]?.name).join(', ');
+      console.log(
+        `${((performance.now() - startedAt) / 1_000).toFixed(1)} s: ${name} on ${on}, ${lengthMs} ms`,
+      );
     };
-    begin(fault.name, [index]);
     await fault.run({ cluster, random, index, daemon, lengthMs, begin, count });
     registers.condition = CALM;
     count(fault.name);
