@@ -157,6 +157,23 @@ describe('damage', () => {
     });
   }
 
+  test('an entry that a later write had replaced is noticed when it is back', async () => {
+    await inFolder(async (folder) => {
+      await written(folder);
+      let replaced: Uint8Array = new Uint8Array();
+      await tamper(folder, async (db) => {
+        replaced = (await db.get(entryKey(5))) as Uint8Array;
+      });
+      const storage = await LevelStorage.open(folder);
+      await storage.load();
+      await storage.append({ hardState: { ...hardState, term: 2 }, entries: [entry(5, 2)] });
+      await storage.append({ hardState: { ...hardState, term: 2 }, entries: [entry(6, 2)] });
+      await storage.close();
+      await tamper(folder, (db) => db.put(entryKey(5), replaced));
+      assert.match((await refusal(folder)).message, /entry 5 is not the one that entry 6 was written after/);
+    });
+  });
+
   test('a damaged snapshot is noticed when it is read', async () => {
     await inFolder(async (folder) => {
       const snapshot = { index: 4, term: 1, config: EMPTY_CONFIG, data: new Uint8Array(0) };
