@@ -82,13 +82,21 @@ export interface LogRecords {
  * Opens the database, and checks of its files what it does not check itself.
  * @throws SwarmdError LOCKED, CORRUPT, PERMISSION_DENIED, RESOURCE_EXHAUSTED or UNAVAILABLE
  */
-async function openChecked(folder: string, db: Database): Promise<void> {
+async function openDatabase(folder: string, createIfMissing: boolean): Promise<Database> {
   try {
+    // First, because a database object opens itself in its own time.
     assertRoot(folder);
     const tables = listTables(folder);
+    const db: Database = new Level(folder, {
+      keyEncoding: 'view',
+      valueEncoding: 'view',
+      createIfMissing,
+      compression: false,
+      writeBufferSize: WRITE_BUFFER_BYTES,
+    });
     await db.open();
     const damage = damageInTables(folder, tables);
-    if (damage === null) return;
+    if (damage === null) return db;
     await db.close();
     throw damaged(folder, damage);
   } catch (error) {
@@ -106,13 +114,7 @@ function assertRoot(folder: string): void {
 
 /** Opens the records of an existing folder. Rejects as {@link LevelStorage.open} does. */
 export async function openRecords(folder: string): Promise<LogRecords> {
-  const db: Database = new Level(folder, {
-    keyEncoding: 'view',
-    valueEncoding: 'view',
-    createIfMissing: false,
-    compression: false,
-  });
-  await openChecked(folder, db);
+  const db = await openDatabase(folder, false);
   return {
     get: async (key) => ((await db.get(key)) as Uint8Array | undefined) ?? null,
     range: (range) => db.iterator({ ...range, highWaterMarkBytes: READ_AHEAD_BYTES } as object),
@@ -138,13 +140,7 @@ export class LevelStorage implements RaftStorage {
 
   /** Opens (and creates) the folder. Rejects with LOCKED, CORRUPT, PERMISSION_DENIED or RESOURCE_EXHAUSTED. */
   static async open(folder: string): Promise<LevelStorage> {
-    const db: Database = new Level(folder, {
-      keyEncoding: 'view',
-      valueEncoding: 'view',
-      compression: false,
-      writeBufferSize: WRITE_BUFFER_BYTES,
-    });
-    await openChecked(folder, db);
+    const db = await openDatabase(folder, true);
     try {
       return new LevelStorage(folder, db, new LogWitness(folder));
     } catch (error) {

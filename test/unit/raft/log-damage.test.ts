@@ -171,6 +171,23 @@ describe('a damaged file', () => {
     fc.assert(property, { numRuns: CASES });
   });
 
+  test('that is the root is missed before anything else is touched', async () => {
+    const folder = join(parent, 'rootless');
+    await opened(folder, (storage) =>
+      storage.initialise(7, { hardState: hard(1, 0), entries: run(1, 3, 1) }),
+    );
+    rmSync(join(folder, 'CURRENT'));
+    const left = readdirSync(folder);
+    for (let start = 0; start < 2; start++) {
+      await assert.rejects(read(folder), { code: 'CORRUPT', message: /the file CURRENT is missing/ });
+      await assert.rejects(
+        inspectLog(folder, () => {}),
+        { code: 'CORRUPT' },
+      );
+      assert.deepEqual(readdirSync(folder), left);
+    }
+  });
+
   test('after the last acknowledged write is a torn tail: it is cut', async () => {
     const [log = ''] = files.filter((name) => name.endsWith('.log'));
     for (const tail of [Buffer.alloc(3, 7), Buffer.alloc(900, 7), Buffer.alloc(70_000)]) {
