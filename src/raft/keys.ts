@@ -3,7 +3,7 @@
  *
  * | key                   | value                                                            |
  * | `m`                   | format version, member id                                        |
- * | `h`                   | hard state, and the index of the last entry                      |
+ * | `h`                   | hard state, index of the last entry, number of this write        |
  * | `l` + index (8 bytes) | one entry                                                        |
  * | `s`                   | the newest snapshot's description, and where the log begins      |
  * | `S` + id + chunk      | one chunk of a snapshot's state; `id` (8 bytes) is its own        |

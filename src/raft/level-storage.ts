@@ -4,10 +4,13 @@
  * Data owned: one database folder, for the log alone.
  * Invariants: every batch is synced, and term, vote, new entries and the removal of replaced ones go in one
  * batch; a snapshot's chunks are durable before the record that names them; entries before the beginning of
- * the log are ignored. A batch that was cut short by a crash is dropped whole by the database (nothing of it
- * was acknowledged); anything else missing or damaged makes this member refuse to start, because it may have
- * voted or acknowledged what it no longer knows.
+ * the log are ignored. A batch that was cut short by a crash is dropped whole by the database; that nothing of it
+ * was acknowledged, the witness says (`log-witness.ts`). Anything else missing or damaged makes this member refuse to
+ * start, because it may have voted or acknowledged what it no longer knows: the database itself skips damaged parts
+ * of its journal in silence.
  */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { Level } from 'level';
 import { SwarmdError } from '../base/errors.ts';
 import type { Entry, HardState, Snapshot } from './core/types.ts';
@@ -22,6 +25,7 @@ import {
   otherChunks,
   SNAPSHOT_KEY,
 } from './keys.ts';
+import { LogWitness, lossSince, readWitness } from './log-witness.ts';
 import {
   decodeChunkRecord,
   decodeEntry,
@@ -46,6 +50,8 @@ import {
   type SnapshotSize,
   type StoredState,
 } from './storage.ts';
+import { damageInTables, listTables } from './table-check.ts';
+import { TermRuns } from './term-runs.ts';
 
 type Database = Level<Uint8Array, Uint8Array>;
 type Operation = { type: 'put'; key: Uint8Array; value: Uint8Array } | { type: 'del'; key: Uint8Array };
@@ -72,19 +78,43 @@ export interface LogRecords {
   close(): Promise<void>;
 }
 
-/** Opens the records of an existing folder. Rejects as {@link LevelStorage.open} does. */
-export async function openRecords(folder: string): Promise<LogRecords> {
-  const db: Database = new Level(folder, {
-    keyEncoding: 'view',
-    valueEncoding: 'view',
-    createIfMissing: false,
-    compression: false,
-  });
+/**
+ * Opens the database, and checks of its files what it does not check itself.
+ * @throws SwarmdError LOCKED, CORRUPT, PERMISSION_DENIED, RESOURCE_EXHAUSTED or UNAVAILABLE
+ */
+async function openDatabase(folder: string, createIfMissing: boolean): Promise<Database> {
   try {
+    // First, because a database object opens itself in its own time.
+    assertRoot(folder);
+    const tables = listTables(folder);
+    const db: Database = new Level(folder, {
+      keyEncoding: 'view',
+      valueEncoding: 'view',
+      createIfMissing,
+      compression: false,
+      writeBufferSize: WRITE_BUFFER_BYTES,
+    });
     await db.open();
+    const damage = damageInTables(folder, tables);
+    if (damage === null) return db;
+    await db.close();
+    throw damaged(folder, damage);
   } catch (error) {
     throw openError(folder, error);
   }
+}
+
+/** Without its root file the database would make a new one, and remove what is left of the old. */
+function assertRoot(folder: string): void {
+  if (!existsSync(folder) || existsSync(join(folder, 'CURRENT'))) return;
+  // These are made after it; a crash in the middle of the very first opening leaves none of them.
+  const left = readdirSync(folder).filter((name) => /^(.*\.(ldb|log)|witness)$/.test(name));
+  if (left.length > 0) throw damaged(folder, `the file CURRENT is missing, beside ${left.join(', ')}`);
+}
+
+/** Opens the records of an existing folder. Rejects as {@link LevelStorage.open} does. */
+export async function openRecords(folder: string): Promise<LogRecords> {
+  const db = await openDatabase(folder, false);
   return {
     get: async (key) => ((await db.get(key)) as Uint8Array | undefined) ?? null,
     range: (range) => db.iterator({ ...range, highWaterMarkBytes: READ_AHEAD_BYTES } as object),
@@ -96,6 +126,10 @@ export async function openRecords(folder: string): Promise<LogRecords> {
 export class LevelStorage implements RaftStorage {
   readonly #folder: string;
   readonly #db: Database;
+  readonly #witness: LogWitness;
+  readonly #terms = new TermRuns();
+  /** Writes of the log so far, one under way included. */
+  #writes = 0;
   #hardState: HardState = NO_HARD_STATE;
   #lastIndex = 0;
   #snapshot: SnapshotRecord | null = null;
@@ -106,23 +140,19 @@ export class LevelStorage implements RaftStorage {
 
   /** Opens (and creates) the folder. Rejects with LOCKED, CORRUPT, PERMISSION_DENIED or RESOURCE_EXHAUSTED. */
   static async open(folder: string): Promise<LevelStorage> {
-    const db: Database = new Level(folder, {
-      keyEncoding: 'view',
-      valueEncoding: 'view',
-      compression: false,
-      writeBufferSize: WRITE_BUFFER_BYTES,
-    });
+    const db = await openDatabase(folder, true);
     try {
-      await db.open();
+      return new LevelStorage(folder, db, new LogWitness(folder));
     } catch (error) {
+      await db.close();
       throw openError(folder, error);
     }
-    return new LevelStorage(folder, db);
   }
 
-  private constructor(folder: string, db: Database) {
+  private constructor(folder: string, db: Database, witness: LogWitness) {
     this.#folder = folder;
     this.#db = db;
+    this.#witness = witness;
   }
 
   async load(): Promise<StoredState> {
@@ -165,7 +195,7 @@ export class LevelStorage implements RaftStorage {
         {
           type: 'put',
           key: HARD_STATE_KEY,
-          value: encodeHardState({ hardState, lastIndex: snapshot.index }),
+          value: encodeHardState({ hardState, lastIndex: snapshot.index, writes: ++this.#writes }),
         },
       ];
       // What stands after the snapshot contradicts it; what stands before is ignored, and removed below.
@@ -175,6 +205,8 @@ export class LevelStorage implements RaftStorage {
       await this.#write(flip);
       this.#hardState = hardState;
       this.#lastIndex = snapshot.index;
+      this.#terms.set(snapshot.index, snapshot.term);
+      this.#noteWrite();
       await this.#replaceSnapshot(record);
     });
   }
@@ -198,14 +230,21 @@ export class LevelStorage implements RaftStorage {
 
   async close(): Promise<void> {
     await this.#snapshotWork.catch(() => {});
-    await this.#db.close();
+    try {
+      this.#witness.close();
+    } finally {
+      await this.#db.close();
+    }
   }
 
   // Reading.
 
   async #load(): Promise<StoredState> {
     const memberId = await this.#loadOwner();
+    const witness = readWitness(this.#folder);
     if (memberId === null) {
+      const loss = lossSince(witness, { writes: 0, lastIndex: 0 });
+      if (loss !== null) throw damaged(this.#folder, loss);
       return {
         memberId,
         hardState: NO_HARD_STATE,
@@ -217,6 +256,8 @@ export class LevelStorage implements RaftStorage {
     }
     const record = await this.#loadSnapshot();
     const stored = await this.#loadHardState();
+    const loss = lossSince(witness, stored);
+    if (loss !== null) throw damaged(this.#folder, loss);
     const compactedIndex = record?.compactedIndex ?? 0;
     const compactedTerm = record?.compactedTerm ?? 0;
     const entries = await this.#loadEntries(compactedIndex, compactedTerm, stored.lastIndex);
@@ -226,6 +267,7 @@ export class LevelStorage implements RaftStorage {
       throw damaged(this.#folder, `committed entry ${hardState.commit} is missing`);
     this.#hardState = hardState;
     this.#lastIndex = lastIndex;
+    this.#writes = stored.writes;
     await this.#removeLeftovers();
     return {
       memberId,
@@ -277,6 +319,7 @@ export class LevelStorage implements RaftStorage {
     const entries: Entry[] = [];
     const beyond: number[] = [];
     let term = compactedTerm;
+    this.#terms.set(compactedIndex, compactedTerm);
     const iterator = this.#db.iterator({
       ...entriesFrom(compactedIndex + 1),
       highWaterMarkBytes: READ_AHEAD_BYTES,
@@ -295,11 +338,18 @@ export class LevelStorage implements RaftStorage {
           }
           const expected = compactedIndex + entries.length + 1;
           if (index !== expected) throw damaged(this.#folder, `entry ${expected} is missing`);
-          const entry = decodeEntry(index, value);
-          if (entry === null) throw damaged(this.#folder, `entry ${index} fails its checksum`);
+          const stored = decodeEntry(index, value);
+          if (stored === null) throw damaged(this.#folder, `entry ${index} fails its checksum`);
+          const { entry, previousTerm } = stored;
           if (entry.term < term)
             throw damaged(this.#folder, `entry ${index} is of an older term than the one before`);
+          if (previousTerm !== term)
+            throw damaged(
+              this.#folder,
+              `entry ${index - 1} is not the one that entry ${index} was written after`,
+            );
           term = entry.term;
+          this.#terms.set(index, term);
           entries.push(entry);
         }
       }
@@ -325,17 +375,18 @@ export class LevelStorage implements RaftStorage {
   // Writing.
 
   #logOperations(batch: LogBatch): Operation[] {
-    const operations: Operation[] = batch.entries.map((entry) => ({
-      type: 'put',
-      key: entryKey(entry.index),
-      value: encodeEntry(entry),
-    }));
+    let previousTerm = this.#terms.at((batch.entries[0]?.index ?? 0) - 1);
+    const operations: Operation[] = batch.entries.map((entry) => {
+      const value = encodeEntry({ entry, previousTerm });
+      previousTerm = entry.term;
+      return { type: 'put', key: entryKey(entry.index), value };
+    });
     const last = batch.entries.at(-1)?.index ?? this.#lastIndex;
     for (let index = last + 1; index <= this.#lastIndex; index++) {
       operations.push({ type: 'del', key: entryKey(index) });
     }
     const hardState = batch.hardState ?? this.#hardState;
-    const value = encodeHardState({ hardState, lastIndex: last });
+    const value = encodeHardState({ hardState, lastIndex: last, writes: ++this.#writes });
     operations.push({ type: 'put', key: HARD_STATE_KEY, value });
     return operations;
   }
@@ -343,6 +394,18 @@ export class LevelStorage implements RaftStorage {
   #noteLog(batch: LogBatch): void {
     this.#hardState = batch.hardState ?? this.#hardState;
     this.#lastIndex = batch.entries.at(-1)?.index ?? this.#lastIndex;
+    for (const { index, term } of batch.entries) this.#terms.set(index, term);
+    this.#noteWrite();
+  }
+
+  /** Witnesses the latest write of the log, which is durable. */
+  #noteWrite(): void {
+    try {
+      this.#witness.note({ writes: this.#writes, lastIndex: this.#lastIndex });
+    } catch (error) {
+      this.#failure = storageError(this.#folder, 'write', error);
+      throw this.#failure;
+    }
   }
 
   async #writeChunks(
@@ -368,6 +431,7 @@ export class LevelStorage implements RaftStorage {
   async #replaceSnapshot(record: SnapshotRecord): Promise<void> {
     const old = this.#snapshot;
     this.#snapshot = record;
+    this.#terms.forgetBefore(record.compactedIndex);
     const keys: Uint8Array[] = [];
     for (let chunk = 0; chunk < (old?.chunks ?? 0); chunk++) keys.push(chunkKey(old?.id ?? 0, chunk));
     for (let index = (old?.compactedIndex ?? 0) + 1; index <= record.compactedIndex; index++) {

@@ -11,6 +11,7 @@ import { committedGroup } from './forced-start.ts';
 import { chunksOf, entriesFrom, entryIndexOf, HARD_STATE_KEY, META_KEY, SNAPSHOT_KEY } from './keys.ts';
 import { type LogRecords, openRecords } from './level-storage.ts';
 import { type Contact, parseContacts } from './members.ts';
+import { lossSince, readWitness } from './log-witness.ts';
 import {
   decodeChunkRecord,
   decodeEntry,
@@ -18,6 +19,7 @@ import {
   decodeMeta,
   decodeSnapshotRecord,
   type SnapshotRecord,
+  type WitnessRecord,
 } from './records.ts';
 import type { RaftMember } from './types.ts';
 
@@ -65,7 +67,7 @@ export async function inspectLog(
 ): Promise<LogInspection> {
   const records = await openRecords(folder);
   try {
-    return await inspect(records, onEntry);
+    return await inspect(records, readWitness(folder), onEntry);
   } finally {
     await records.close();
   }
@@ -73,11 +75,14 @@ export async function inspectLog(
 
 async function inspect(
   records: LogRecords,
+  witness: WitnessRecord | null,
   onEntry: (entry: InspectedEntry) => void,
 ): Promise<LogInspection> {
   const damage: string[] = [];
   const memberId = decoded(await records.get(META_KEY), decodeMeta, 'owner', damage)?.memberId ?? null;
   const stored = decoded(await records.get(HARD_STATE_KEY), decodeHardState, 'term and vote', damage);
+  const loss = lossSince(witness, stored ?? { writes: 0, lastIndex: 0 });
+  if (loss !== null) damage.push(`of the log ${loss}`);
   const snapshot = await readSnapshot(records, damage);
   const held = await readEntries(records, snapshot, stored?.lastIndex ?? null, onEntry, damage);
   const hardState = stored?.hardState ?? null;
@@ -163,7 +168,8 @@ async function readEntries(
     config: [],
   };
   const begin = (snapshot?.compactedIndex ?? 0) + 1;
-  let term = snapshot?.compactedTerm ?? 0;
+  /** Of the entry before; null where that one is not known. */
+  let term: number | null = snapshot?.compactedTerm ?? 0;
   let expected = begin;
   for await (const [key, value] of records.range(entriesFrom(begin))) {
     const index = entryIndexOf(key);
@@ -173,16 +179,22 @@ async function readEntries(
     }
     // Left by a write that was cut short, and removed at the next start.
     if (lastIndex !== null && index > lastIndex) break;
-    if (index !== expected) damage.push(`entries ${expected} to ${index - 1} are missing`);
+    if (index !== expected) {
+      damage.push(`entries ${expected} to ${index - 1} are missing`);
+      term = null;
+    }
     expected = index + 1;
-    const entry = decodeEntry(index, value);
+    const stored = decodeEntry(index, value);
+    const entry = stored?.entry ?? null;
     const shown = inspectedEntry(index, value, entry);
     if (entry === null) damage.push(`entry ${index} fails its checksum`);
-    else if (entry.term < term) damage.push(`entry ${index} is of an older term than the one before`);
+    else if (entry.term < (term ?? 0)) damage.push(`entry ${index} is of an older term than the one before`);
+    else if (term !== null && stored?.previousTerm !== term)
+      damage.push(`entry ${index - 1} is not the one that entry ${index} was written after`);
     else if (entry.kind === 'config' && decodeConfigChange(entry.data) === null)
       damage.push(`entry ${index} holds no readable change of the group`);
     else if (entry.kind === 'config') held.config.push(entry);
-    term = entry?.term ?? term;
+    term = entry?.term ?? null;
     if (held.first === 0) held.first = index;
     held.last = index;
     held.bytes += shown.bytes;

@@ -2,14 +2,15 @@
  * The values in the raft log's database: what each record holds, and its checksum.
  *
  * Invariants: every record begins with the CRC-32 of the rest; an entry's checksum also covers its index, so an
- * entry that landed under another key is noticed; decoding gives null for anything damaged.
+ * entry that landed under another key is noticed; an entry names the term of the one before it, so that a write
+ * missing between two others is noticed even where it replaced entries; decoding gives null for anything damaged.
  */
 import { crc32 } from 'node:zlib';
 import { ByteReader, ByteWriter, Malformed, U48_BYTES } from './bytes.ts';
 import type { Entry, HardState, Snapshot } from './core/types.ts';
 import { readSnapshot, snapshotBytes, writeSnapshot } from './snapshot-codec.ts';
 
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 const CRC_BYTES = 4;
 
 /** The hard state as it is stored. */
@@ -17,6 +18,18 @@ export interface HardStateRecord {
   readonly hardState: HardState;
   /** Index of the last entry of the log when this was written: entries up to it must be there. */
   readonly lastIndex: number;
+  /** How many writes the log has had, this one included. */
+  readonly writes: number;
+}
+
+/** What is witnessed of a log: its latest write that was acknowledged. */
+export type WitnessRecord = Pick<HardStateRecord, 'writes' | 'lastIndex'>;
+
+/** An entry as it is stored. */
+export interface EntryRecord {
+  readonly entry: Entry;
+  /** The term of the entry before it; 0 before the first. */
+  readonly previousTerm: number;
 }
 
 /** The newest snapshot as it is stored. */
@@ -73,8 +86,8 @@ export const STORAGE_FORMAT = FORMAT_VERSION;
 /** Encodes the hard state. */
 export function encodeHardState(record: HardStateRecord): Uint8Array {
   const { term, vote, commit } = record.hardState;
-  return seal(4 * U48_BYTES, 0, (writer) => {
-    for (const value of [term, vote, commit, record.lastIndex]) writer.u48(value);
+  return seal(5 * U48_BYTES, 0, (writer) => {
+    for (const value of [term, vote, commit, record.lastIndex, record.writes]) writer.u48(value);
   });
 }
 
@@ -82,26 +95,41 @@ export function encodeHardState(record: HardStateRecord): Uint8Array {
 export function decodeHardState(bytes: Uint8Array): HardStateRecord | null {
   return unseal(bytes, 0, (reader) => {
     const hardState = { term: reader.u48(), vote: reader.u48(), commit: reader.u48() };
-    return { hardState, lastIndex: reader.u48() };
+    return { hardState, lastIndex: reader.u48(), writes: reader.u48() };
   });
 }
 
-/** Encodes an entry: checksum, kind, term, length, payload. */
-export function encodeEntry(entry: Entry): Uint8Array {
-  return seal(1 + U48_BYTES + 4 + entry.data.length, indexSeed(entry.index), (writer) => {
+/** Encodes what is witnessed of a log. */
+export function encodeWitness(record: WitnessRecord): Uint8Array {
+  return seal(2 * U48_BYTES, 0, (writer) => {
+    writer.u48(record.writes);
+    writer.u48(record.lastIndex);
+  });
+}
+
+/** Decodes what is witnessed of a log. */
+export function decodeWitness(bytes: Uint8Array): WitnessRecord | null {
+  return unseal(bytes, 0, (reader) => ({ writes: reader.u48(), lastIndex: reader.u48() }));
+}
+
+/** Encodes an entry: checksum, kind, term, term of the one before, length, payload. */
+export function encodeEntry({ entry, previousTerm }: EntryRecord): Uint8Array {
+  return seal(1 + 2 * U48_BYTES + 4 + entry.data.length, indexSeed(entry.index), (writer) => {
     writer.u8(entry.kind === 'config' ? 1 : 0);
     writer.u48(entry.term);
+    writer.u48(previousTerm);
     writer.u32(entry.data.length);
     writer.raw(entry.data);
   });
 }
 
 /** Decodes the entry stored under `index`. */
-export function decodeEntry(index: number, bytes: Uint8Array): Entry | null {
+export function decodeEntry(index: number, bytes: Uint8Array): EntryRecord | null {
   return unseal(bytes, indexSeed(index), (reader) => {
     const kind = reader.u8() === 1 ? 'config' : 'normal';
     const term = reader.u48();
-    return { index, term, kind, data: reader.raw(reader.u32()) };
+    const previousTerm = reader.u48();
+    return { entry: { index, term, kind, data: reader.raw(reader.u32()) }, previousTerm };
   });
 }
 

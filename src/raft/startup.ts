@@ -100,7 +100,7 @@ async function restore(
   if (state === null) {
     throw new SwarmdError(
       'CORRUPT',
-      'the raft snapshot has no state; remove the raft folder and rejoin this node',
+      'the raft snapshot has no state; remove this node from the cluster, empty its data folder and join again',
     );
   }
   restoreState(state, snapshot.index);

@@ -3,6 +3,9 @@
  */
 import { errorMessage, SwarmdError, systemErrorCode } from '../base/errors.ts';
 
+/** A file that the database's own records list is missing, or ends before what they say is in it. */
+const LOST_FILE = /IO error: .*\/(?!LOCK)[^/]*: (No such file or directory|Invalid argument)/;
+
 /** The codes and messages of an error and its causes, outermost first. */
 function chain(error: unknown): { readonly codes: readonly string[]; readonly text: string } {
   const codes: string[] = [];
@@ -21,8 +24,9 @@ export function damaged(folder: string, what: string): SwarmdError {
   return new SwarmdError(
     'CORRUPT',
     `the raft log in ${folder} is damaged: ${what}. This manager does not start with it, because it may have ` +
-      'forgotten votes and changes it confirmed. If the cluster has other managers, remove this one from the ' +
-      'cluster, delete the folder and join again; if it is the only one, restore the folder from a backup',
+      'forgotten votes and changes it confirmed. If the cluster has other managers, remove this one on one of them ' +
+      '(swarmd node rm --force), empty its data folder and join again; if it is the only one, restore a snapshot ' +
+      'or a copy of the folder',
     { details: { folder } },
   );
 }
@@ -39,7 +43,8 @@ export function storageError(folder: string, action: 'read' | 'write', error: un
       options,
     );
   }
-  if (codes.includes('LEVEL_CORRUPTION') || /corruption/i.test(text)) return damaged(folder, text);
+  const isDamage = codes.includes('LEVEL_CORRUPTION') || /corruption/i.test(text) || LOST_FILE.test(text);
+  if (isDamage) return damaged(folder, text);
   return new SwarmdError(
     'UNAVAILABLE',
     `the raft log in ${folder} cannot be ${action === 'read' ? 'read' : 'written'}: ${text}; check the disk, ` +
@@ -48,8 +53,9 @@ export function storageError(folder: string, action: 'read' | 'write', error: un
   );
 }
 
-/** The error of a folder that cannot be opened. */
+/** The error of a folder that cannot be opened; one that is a SwarmdError already passes unchanged. */
 export function openError(folder: string, error: unknown): SwarmdError {
+  if (error instanceof SwarmdError) return error;
   const { codes, text } = chain(error);
   const options = { details: { folder }, cause: error };
   if (codes.includes('LEVEL_LOCKED')) {

@@ -199,16 +199,17 @@ describe('records', () => {
     fc.assert(
       fc.property(index, id, payload, snapshot, fc.nat(), fc.nat(7), (at, term, data, taken, where, bit) => {
         const entry: Entry = { index: at, term, kind: 'normal', data };
-        const hard = { hardState: { term, vote: term, commit: at }, lastIndex: at };
+        const stored = { entry, previousTerm: term };
+        const hard = { hardState: { term, vote: term, commit: at }, lastIndex: at, writes: term };
         const kept = { snapshot: taken, id: 3, chunks: 4, bytes: 5, compactedIndex: 6, compactedTerm: 7 };
         const flipped = (bytes: Uint8Array): Uint8Array => {
           const copy = bytes.slice();
           copy[where % copy.length] = (copy[where % copy.length] ?? 0) ^ (1 << bit);
           return copy;
         };
-        assert.deepEqual(decodeEntry(at, encodeEntry(entry)), entry);
-        assert.equal(decodeEntry(at, flipped(encodeEntry(entry))), null);
-        assert.equal(decodeEntry(at + 1, encodeEntry(entry)), null);
+        assert.deepEqual(decodeEntry(at, encodeEntry(stored)), stored);
+        assert.equal(decodeEntry(at, flipped(encodeEntry(stored))), null);
+        assert.equal(decodeEntry(at + 1, encodeEntry(stored)), null);
         assert.deepEqual(decodeHardState(encodeHardState(hard)), hard);
         assert.equal(decodeHardState(flipped(encodeHardState(hard))), null);
         assert.deepEqual(decodeSnapshotRecord(encodeSnapshotRecord(kept)), kept);

@@ -1,7 +1,7 @@
 /** What only a real disk does: torn tails, damage, full disks, foreign locks. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, test } from 'node:test';
@@ -74,21 +74,40 @@ async function refusal(folder: string): Promise<SwarmdError> {
   throw new Error('the damaged log was accepted');
 }
 
+/** Writes a second batch, which cuts the journal by `bytes` afterwards. */
+async function writtenAndCut(folder: string, bytes: number, isAcknowledged: boolean): Promise<void> {
+  let before = new Uint8Array();
+  await written(folder, async (storage) => {
+    before = await readFile(join(folder, 'witness'));
+    await storage.append({ hardState: { ...hardState, term: 2, vote: 9 }, entries: entries(6, 8) });
+  });
+  if (!isAcknowledged) await writeFile(join(folder, 'witness'), before);
+  const [log = ''] = (await readdir(folder)).filter((name) => name.endsWith('.log'));
+  const { size } = await stat(join(folder, log));
+  await truncate(join(folder, log), size - bytes);
+}
+
 describe('a torn tail', () => {
-  for (const cut of [1, 100, 300]) {
-    test(`is cut (${cut} bytes lost): the batch that was being written vanishes whole`, async () => {
+  for (const bytes of [1, 100, 300]) {
+    test(`is cut (${bytes} bytes lost): the batch that was being written vanishes whole`, async () => {
       await inFolder(async (folder) => {
-        await written(folder, async (storage) => {
-          await storage.append({ hardState: { ...hardState, term: 2, vote: 9 }, entries: entries(6, 8) });
-        });
-        const [log = ''] = (await readdir(folder)).filter((name) => name.endsWith('.log'));
-        const { size } = await stat(join(folder, log));
-        await truncate(join(folder, log), size - cut);
+        await writtenAndCut(folder, bytes, false);
         const storage = await LevelStorage.open(folder);
         const state = await storage.load();
         await storage.close();
         assert.deepEqual(state.entries, entries(1, 5));
         assert.deepEqual(state.hardState, hardState);
+      });
+    });
+
+    test(`of a batch that was acknowledged (${bytes} bytes lost) is damage, at every start`, async () => {
+      await inFolder(async (folder) => {
+        await writtenAndCut(folder, bytes, true);
+        for (let start = 0; start < 2; start++) {
+          const error = await refusal(folder);
+          assert.equal(error.code, 'CORRUPT');
+          assert.match(error.message, /its end is missing: it ends with .* entry 5, .* entry 8\./);
+        }
       });
     });
   }
@@ -137,6 +156,23 @@ describe('damage', () => {
       });
     });
   }
+
+  test('an entry that a later write had replaced is noticed when it is back', async () => {
+    await inFolder(async (folder) => {
+      await written(folder);
+      let replaced: Uint8Array = new Uint8Array();
+      await tamper(folder, async (db) => {
+        replaced = (await db.get(entryKey(5))) as Uint8Array;
+      });
+      const storage = await LevelStorage.open(folder);
+      await storage.load();
+      await storage.append({ hardState: { ...hardState, term: 2 }, entries: [entry(5, 2)] });
+      await storage.append({ hardState: { ...hardState, term: 2 }, entries: [entry(6, 2)] });
+      await storage.close();
+      await tamper(folder, (db) => db.put(entryKey(5), replaced));
+      assert.match((await refusal(folder)).message, /entry 5 is not the one that entry 6 was written after/);
+    });
+  });
 
   test('a damaged snapshot is noticed when it is read', async () => {
     await inFolder(async (folder) => {
