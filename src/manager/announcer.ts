@@ -2,9 +2,9 @@
  * How a manager that returned with another address tells the others.
  *
  * Data owned: the timer. The others cannot send to it before they know where it is, so it calls each of them until
- * its own copy of the state has the new address: the leader writes it there (and from there into the consensus
- * group), and one that is not the leader notes it for its own messages and passes it on. So a leader can be elected
- * even when several managers moved at once, as long as one that did not is up.
+ * its own copies of the state and of the list of the consensus group have the new address: the leader writes it into
+ * the state (and from there into the group), and one that is not the leader notes it for its own messages and passes
+ * it on. So a leader can be elected even when several managers moved at once, as long as one that did not is up.
  * Invariant: a manager announces its own address only; whose it is, its certificate says.
  */
 import type { Clock, Timer } from '../base/clock.ts';
@@ -32,6 +32,8 @@ export interface AnnouncerDependencies {
   readonly view: StateView;
   /** Where the members are, as far as this one knows. */
   members(): readonly RaftMember[];
+  /** Where the consensus group says they are. */
+  listed(): readonly RaftMember[];
   /** A member may be elsewhere than this one knew. */
   note(raftId: number, address: string): void;
   /** Takes the announcement here, as another manager would. */
@@ -74,9 +76,12 @@ export class Announcer {
 
   /** Never rejects: who could not be told is told again. */
   async #look(): Promise<void> {
-    const { view, self, log, members, note, here } = this.#dependencies;
+    const { view, self, log, members, listed, note, here } = this.#dependencies;
     const recorded = view.get('node', self.nodeId)?.manager;
-    if (recorded?.raftId !== self.id || recorded.address === self.address) return;
+    if (recorded?.raftId !== self.id) return;
+    // The group follows the state; until it does, a member that restarts knows the old address again.
+    const inGroup = listed().find(({ id }) => id === self.id)?.address ?? self.address;
+    if (recorded.address === self.address && inGroup === self.address) return;
     if (!this.#told)
       log.info('telling the managers the new address', { from: recorded.address, to: self.address });
     this.#told = true;

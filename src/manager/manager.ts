@@ -156,6 +156,7 @@ export class Manager {
       self,
       view: this.stateMachine.store,
       members: () => this.#raft.reach(),
+      listed: () => this.#raft.status().members,
       note: (id, address) => this.#raft.noteAddress(id, address),
       here: (signal) => takeAnnouncement(this.#announcement(), self, signal),
       connect: (member, signal) => pool.get(member.address, member.nodeId, signal),

@@ -14,7 +14,7 @@ import type { Random } from '../base/random.ts';
 import type { RaftMember } from '../raft/types.ts';
 import { formatAddress, parseAddress } from '../rpc/address.ts';
 import { ConnectionPool } from '../rpc/connection-pool.ts';
-import type { ClientCredentials } from '../rpc/types.ts';
+import type { ClientCredentials, RpcConnection } from '../rpc/types.ts';
 
 /** Notification with a frame of consensus. */
 export const RAFT_METHOD = 'raft';
@@ -72,7 +72,8 @@ export class PeerLinks {
   /** Sends frames to a member; never throws, never waits. */
   send(to: RaftMember, frames: readonly Uint8Array[]): void {
     const link = this.#links.get(to.id);
-    const connection = link?.straight == null ? null : this.#threads.current(link.straight);
+    const straight = link?.straight ?? null;
+    const connection = straight === null ? null : this.#threads.current(straight);
     if (connection !== null) connection.notifyNow(RAFT_METHOD, frames);
     else for (const frame of frames) this.#managers.notify(to.address, RAFT_METHOD, frame, to.nodeId);
   }
@@ -88,20 +89,20 @@ export class PeerLinks {
     const { clock } = this.#options;
     const { signal } = link.stop;
     while (!signal.aborted) {
-      const lost = await this.#open(link);
-      // The only rejection of either wait is the stop, which the loop's condition sees.
-      if (lost === null) await sleep(clock, RETRY_MS, signal).catch(() => {});
-      else await lost;
+      const connection = await this.#open(link);
+      // The only rejection of the sleep is the stop, which the loop's condition sees.
+      if (connection === null) await sleep(clock, RETRY_MS, signal).catch(() => {});
+      else await connection.closed;
       if (link.straight !== null) this.#threads.release(link.straight);
       link.straight = null;
     }
   }
 
   /**
-   * Asks the manager where its thread listens, and connects there; frames go that way from then on. Returns what
-   * resolves when that connection is lost, or null when there is none.
+   * Asks the manager where its thread listens, and connects there; frames go that way from then on. Null where that
+   * cannot be had now.
    */
-  async #open(link: Link): Promise<Promise<string> | null> {
+  async #open(link: Link): Promise<RpcConnection | null> {
     const { address, nodeId } = link.to;
     const signal = AbortSignal.any([link.stop.signal, AbortSignal.timeout(ATTEMPT_MS)]);
     let straight: string | null = null;
@@ -109,11 +110,11 @@ export class PeerLinks {
       const manager = await this.#managers.get(address, nodeId, signal);
       const answer = (await manager.call(ENDPOINT_METHOD, null, { signal })) as { readonly port?: unknown };
       straight = threadAddress(address, answer.port);
-      const { closed } = await this.#threads.get(straight, nodeId, signal);
+      const connection = await this.#threads.get(straight, nodeId, signal);
       link.straight = straight;
       link.isWarned = false;
       this.#managers.release(address);
-      return closed;
+      return connection;
     } catch (error) {
       if (straight !== null) this.#threads.release(straight);
       if (straight !== null && !link.isWarned && !signal.aborted) {

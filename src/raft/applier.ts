@@ -8,8 +8,10 @@
  */
 import { assert } from '../base/assert.ts';
 import type { Logger } from '../base/log.ts';
+import { catchUpLimits, compactionIndex, isBeingSent } from './compaction.ts';
 import { configChangeOf } from './core/config-codec.ts';
 import type { RaftCore } from './core/node.ts';
+import type { Progress } from './core/progress.ts';
 import type { StableLog } from './core/stable-log.ts';
 import { EMPTY_BYTES, type Entry, type Message, type Snapshot } from './core/types.ts';
 import type { MemberTable } from './members.ts';
@@ -93,7 +95,7 @@ export class Applier {
       const change = configChangeOf(entry.data);
       // A snapshot may have come in while this change waited for the disk: its group is in force already.
       const isCovered = index <= (core.state.log.pendingSnapshotIndex() ?? 0);
-      members.apply(change, isCovered ? core.config() : core.applyConfigChange(change));
+      members.apply(change, isCovered ? core.config() : core.applyConfigChange(change), index);
     }
     const proposal = this.#deps.proposals.committed(index, term);
     // An empty entry is the mark of a new leader, or a change of the group that was refused.
@@ -115,7 +117,7 @@ export class Applier {
     this.#sentIndex = index;
     this.#wanted = null;
     this.#noteSnapshot(index);
-    this.#deps.members.restore(snapshot.config, snapshot.data);
+    this.#deps.members.restore(snapshot.config, snapshot.data, index);
     this.#deps.proposals.abandon('a snapshot replaced the log');
     this.#deps.emit({ kind: 'restore', index, state });
   }
@@ -130,7 +132,7 @@ export class Applier {
   snapshotIfDue(isWanted: boolean): void {
     const index = this.#sentIndex;
     if (this.#wanted !== null || this.#saving !== null || index <= this.#snapshotIndex) return;
-    if (!isWanted && !this.#isDue(index)) return;
+    if (!isWanted && (!this.#isDue(index) || this.#waitsForTransfer(index))) return;
     const { core, stable, members } = this.#deps;
     const term = stable.term(index);
     if (term === null || core.state.log.hasPendingSnapshot()) return;
@@ -156,10 +158,27 @@ export class Applier {
     });
   }
 
+  /** A snapshot on its way to a follower stays until it arrived, unless that takes very long. */
+  #waitsForTransfer(index: number): boolean {
+    const { snapshotEntries, snapshotBytes } = this.#options;
+    const { dueSnapshots } = catchUpLimits;
+    const isOverdue =
+      index - this.#snapshotIndex >= dueSnapshots * snapshotEntries ||
+      this.#bytesSinceSnapshot >= Math.min(dueSnapshots * snapshotBytes, catchUpLimits.keptBytes);
+    return !isOverdue && isBeingSent(this.#followers(), this.#snapshotIndex);
+  }
+
+  /** Those this member feeds; nobody unless it leads. */
+  #followers(): (readonly [number, Progress])[] {
+    const { config, role, tracker } = this.#deps.core.state;
+    return role === 'leader' ? [...tracker.progress].filter(([id]) => id !== config.id) : [];
+  }
+
   async #save(snapshot: Snapshot, state: Uint8Array): Promise<void> {
     const { stable, log } = this.#deps;
     const first = stable.firstIndex();
-    const index = Math.max(first - 1, snapshot.index - this.#options.snapshotKeepEntries);
+    const behind = Math.max(first - 1, snapshot.index - this.#options.snapshotKeepEntries);
+    const index = compactionIndex(stable, this.#followers(), behind);
     const compacted = { index, term: stable.term(index) ?? 0 };
     try {
       await this.#options.storage.saveSnapshot(snapshot, state, compacted);

@@ -35,6 +35,8 @@ export interface SnapshotAck {
 /** How to reach members, for a peer that cannot know it from its own log yet. */
 export interface ContactList {
   readonly to: number;
+  /** Index of the entry up to which the sender's log says so. */
+  readonly index: number;
   readonly contacts: readonly Contact[];
 }
 
@@ -205,9 +207,10 @@ export function encodeAck(ack: SnapshotAck): Uint8Array {
 /** Encodes a list of contacts. */
 export function encodeContactList(list: ContactList): Uint8Array {
   const contacts = encodeContacts(list.contacts);
-  const writer = new ByteWriter(1 + U48_BYTES + 4 + contacts.length);
+  const writer = new ByteWriter(1 + 2 * U48_BYTES + 4 + contacts.length);
   writer.u8(CONTACTS_FRAME);
   writer.u48(list.to);
+  writer.u48(list.index);
   writer.u32(contacts.length);
   writer.raw(contacts);
   return writer.bytes;
@@ -248,9 +251,10 @@ function readFrame(reader: ByteReader): Frame {
   }
   if (kind === CONTACTS_FRAME) {
     const to = reader.u48();
+    const index = reader.u48();
     const contacts = parseContacts(reader.raw(reader.u32()));
     if (contacts === null) throw new Malformed();
-    return { kind: 'contacts', list: { to, contacts } };
+    return { kind: 'contacts', list: { to, index, contacts } };
   }
   if (kind !== CHUNK_FRAME) throw new Malformed();
   const carried = readMessage(reader);

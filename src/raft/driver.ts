@@ -222,7 +222,7 @@ export class RaftDriver {
     if (frame.kind === 'snapshot-ack') {
       if (frame.ack.to === memberId) this.#sender.onAck(frame.ack);
     } else if (frame.kind === 'contacts') {
-      if (frame.list.to === memberId) this.#members.learn(frame.list.contacts);
+      if (frame.list.to === memberId) this.#members.learn(frame.list.contacts, frame.list.index);
     } else if (frame.kind === 'snapshot-chunk') {
       this.#onChunk(frame.chunk);
     } else if (frame.message.to === memberId && frame.message.type !== 'snapshot') {

@@ -1,5 +1,5 @@
 /**
- * The raft log in LevelDB. The only file that knows the database library.
+ * The raft log in LevelDB.
  *
  * Data owned: one database folder, for the log alone.
  * Invariants: every batch is synced, and term, vote, new entries and the removal of replaced ones go in one
@@ -9,9 +9,6 @@
  * start, because it may have voted or acknowledged what it no longer knows: the database itself skips damaged parts
  * of its journal in silence.
  */
-import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { Level } from 'level';
 import { SwarmdError } from '../base/errors.ts';
 import type { Entry, HardState, Snapshot } from './core/types.ts';
 import {
@@ -25,6 +22,7 @@ import {
   otherChunks,
   SNAPSHOT_KEY,
 } from './keys.ts';
+import { type LogDatabase, openDatabase, type Operation, READ_AHEAD_BYTES } from './level-database.ts';
 import { LogWitness, lossSince, readWitness } from './log-witness.ts';
 import {
   decodeChunkRecord,
@@ -50,83 +48,22 @@ import {
   type SnapshotSize,
   type StoredState,
 } from './storage.ts';
-import { damageInTables, listTables } from './table-check.ts';
 import { TermRuns } from './term-runs.ts';
-
-type Database = Level<Uint8Array, Uint8Array>;
-type Operation = { type: 'put'; key: Uint8Array; value: Uint8Array } | { type: 'del'; key: Uint8Array };
 
 /** Keys removed in one batch: a removal must not hold up the writes of the log for long. */
 const REMOVALS_A_BATCH = 500;
-/** Bytes of log gathered before they are sorted into a table, which competes with the log's own writes. */
-const WRITE_BUFFER_BYTES = 8 * 1024 * 1024;
 const READ_AHEAD = 1000;
-const READ_AHEAD_BYTES = 4 * 1024 * 1024;
 /** Chunks of a snapshot written in one batch. */
 const CHUNKS_A_BATCH = 1;
 
 const NO_HARD_STATE: HardState = { term: 0, vote: 0, commit: 0 };
 
-/** The records of a log as they stand, for who looks at it while no member runs. */
-export interface LogRecords {
-  get(key: Uint8Array): Promise<Uint8Array | null>;
-  /** Records in a range of keys, in order. */
-  range(range: {
-    readonly gte: Uint8Array;
-    readonly lt: Uint8Array;
-  }): AsyncIterable<[Uint8Array, Uint8Array]>;
-  close(): Promise<void>;
-}
-
-/**
- * Opens the database, and checks of its files what it does not check itself.
- * @throws SwarmdError LOCKED, CORRUPT, PERMISSION_DENIED, RESOURCE_EXHAUSTED or UNAVAILABLE
- */
-async function openDatabase(folder: string, createIfMissing: boolean): Promise<Database> {
-  try {
-    // First, because a database object opens itself in its own time.
-    assertRoot(folder);
-    const tables = listTables(folder);
-    const db: Database = new Level(folder, {
-      keyEncoding: 'view',
-      valueEncoding: 'view',
-      createIfMissing,
-      compression: false,
-      writeBufferSize: WRITE_BUFFER_BYTES,
-    });
-    await db.open();
-    const damage = damageInTables(folder, tables);
-    if (damage === null) return db;
-    await db.close();
-    throw damaged(folder, damage);
-  } catch (error) {
-    throw openError(folder, error);
-  }
-}
-
-/** Without its root file the database would make a new one, and remove what is left of the old. */
-function assertRoot(folder: string): void {
-  if (!existsSync(folder) || existsSync(join(folder, 'CURRENT'))) return;
-  // These are made after it; a crash in the middle of the very first opening leaves none of them.
-  const left = readdirSync(folder).filter((name) => /^(.*\.(ldb|log)|witness)$/.test(name));
-  if (left.length > 0) throw damaged(folder, `the file CURRENT is missing, beside ${left.join(', ')}`);
-}
-
-/** Opens the records of an existing folder. Rejects as {@link LevelStorage.open} does. */
-export async function openRecords(folder: string): Promise<LogRecords> {
-  const db = await openDatabase(folder, false);
-  return {
-    get: async (key) => ((await db.get(key)) as Uint8Array | undefined) ?? null,
-    range: (range) => db.iterator({ ...range, highWaterMarkBytes: READ_AHEAD_BYTES } as object),
-    close: () => db.close(),
-  };
-}
-
 /** One member's log in a LevelDB folder. */
 export class LevelStorage implements RaftStorage {
   readonly #folder: string;
-  readonly #db: Database;
-  readonly #witness: LogWitness;
+  readonly #db: LogDatabase;
+  /** Null where there is no folder to keep it in. */
+  readonly #witness: LogWitness | null;
   readonly #terms = new TermRuns();
   /** Writes of the log so far, one under way included. */
   #writes = 0;
@@ -149,7 +86,12 @@ export class LevelStorage implements RaftStorage {
     }
   }
 
-  private constructor(folder: string, db: Database, witness: LogWitness) {
+  /** A storage on an open database; `folder` is its name in messages. */
+  static over(folder: string, db: LogDatabase): LevelStorage {
+    return new LevelStorage(folder, db, null);
+  }
+
+  private constructor(folder: string, db: LogDatabase, witness: LogWitness | null) {
     this.#folder = folder;
     this.#db = db;
     this.#witness = witness;
@@ -231,7 +173,7 @@ export class LevelStorage implements RaftStorage {
   async close(): Promise<void> {
     await this.#snapshotWork.catch(() => {});
     try {
-      this.#witness.close();
+      this.#witness?.close();
     } finally {
       await this.#db.close();
     }
@@ -241,7 +183,7 @@ export class LevelStorage implements RaftStorage {
 
   async #load(): Promise<StoredState> {
     const memberId = await this.#loadOwner();
-    const witness = readWitness(this.#folder);
+    const witness = this.#witness === null ? null : readWitness(this.#folder);
     if (memberId === null) {
       const loss = lossSince(witness, { writes: 0, lastIndex: 0 });
       if (loss !== null) throw damaged(this.#folder, loss);
@@ -282,7 +224,9 @@ export class LevelStorage implements RaftStorage {
   async #loadOwner(): Promise<number | null> {
     const bytes = await this.#get(META_KEY);
     if (bytes === null) {
-      const anything = await this.#db.keys({ limit: 1 }).all();
+      const keys = this.#db.keys({ limit: 1 });
+      const anything = await keys.nextv(1);
+      await keys.close();
       if (anything.length > 0) throw damaged(this.#folder, 'the record of its owner is missing');
       return null;
     }
@@ -363,8 +307,7 @@ export class LevelStorage implements RaftStorage {
   }
 
   async #get(key: Uint8Array): Promise<Uint8Array | null> {
-    const value = (await this.#db.get(key)) as Uint8Array | undefined;
-    return value ?? null;
+    return (await this.#db.get(key)) ?? null;
   }
 
   #snapshotAt(index: number, term: number): SnapshotRecord | null {
@@ -401,7 +344,7 @@ export class LevelStorage implements RaftStorage {
   /** Witnesses the latest write of the log, which is durable. */
   #noteWrite(): void {
     try {
-      this.#witness.note({ writes: this.#writes, lastIndex: this.#lastIndex });
+      this.#witness?.note({ writes: this.#writes, lastIndex: this.#lastIndex });
     } catch (error) {
       this.#failure = storageError(this.#folder, 'write', error);
       throw this.#failure;

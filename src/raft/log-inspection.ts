@@ -9,7 +9,7 @@ import type { ConfigChange } from './core/membership.ts';
 import type { Entry, HardState } from './core/types.ts';
 import { committedGroup } from './forced-start.ts';
 import { chunksOf, entriesFrom, entryIndexOf, HARD_STATE_KEY, META_KEY, SNAPSHOT_KEY } from './keys.ts';
-import { type LogRecords, openRecords } from './level-storage.ts';
+import { type LogRecords, openRecords } from './level-database.ts';
 import { type Contact, parseContacts } from './members.ts';
 import { lossSince, readWitness } from './log-witness.ts';
 import {

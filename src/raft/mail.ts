@@ -54,13 +54,15 @@ export class Mail {
     for (const [to, frames] of outbox) transmit(this.#transport, this.#members, to, frames);
   }
 
-  /** A joiner, or a voter that lacks a change of the group, cannot know the sender from its own log. */
+  /** Who lacks a change of the group cannot know from its own log where the sender is: a joiner, or who was away. */
   #needsContacts(sent: Message): boolean {
     if (sent.type === 'vote' || sent.type === 'pre-vote') return true;
-    return this.#state.role === 'leader' && this.#state.tracker.progress.get(sent.to)?.match === 0;
+    if (this.#state.role !== 'leader') return false;
+    const match = this.#state.tracker.progress.get(sent.to)?.match;
+    return match !== undefined && match < this.#members.index;
   }
 
   #contactList(to: number): Uint8Array {
-    return encodeContactList({ to, contacts: this.#members.list });
+    return encodeContactList({ to, index: this.#members.index, contacts: this.#members.list });
   }
 }

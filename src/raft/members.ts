@@ -65,6 +65,10 @@ export class MemberTable {
   #expelledIds: readonly number[] = [];
   /** Where members say they are by now; the log may not say so yet. */
   readonly #moved = new Map<number, string>();
+  /** The entry that last changed the group, or stands for it: the table follows the log up to there. */
+  #index = 0;
+  /** What a leader or candidate says of a log that is further, until the own log is as far. */
+  #learned: { readonly index: number; readonly contacts: ReadonlyMap<number, Contact> } | null = null;
   #config: ConfigState;
   #list: readonly RaftMember[] = [];
   #reach: readonly RaftMember[] = [];
@@ -90,13 +94,18 @@ export class MemberTable {
     return this.#config;
   }
 
+  /** Index of the entry up to which the table follows the log; 0 before any. */
+  get index(): number {
+    return this.#index;
+  }
+
   get(id: number): RaftMember | null {
     return this.#list.find((member) => member.id === id) ?? null;
   }
 
   /** How to reach `id`, also shortly after it left (its last messages are still under way). */
   contact(id: number): RaftMember | null {
-    const known = this.#contacts.get(id);
+    const known = this.#learned?.contacts.get(id) ?? this.#contacts.get(id);
     if (known === undefined) return null;
     const { nodeId } = known;
     const address = this.#moved.get(id) ?? known.address;
@@ -120,26 +129,35 @@ export class MemberTable {
     this.#rebuildReach();
   }
 
-  /** Notes how to reach members that the log did not name yet; what the log says is never overruled. */
-  learn(contacts: readonly Contact[]): void {
-    for (const contact of contacts) {
-      const { id, nodeId, address } = contact;
-      if (!this.#contacts.has(id) && !this.#expelled.has(id)) this.#contacts.set(id, { id, nodeId, address });
-    }
+  /**
+   * Takes what another member's log says up to `index`. Where that is further than the own log it counts instead: what
+   * is still to be received may say that the leader moved, and could not be acknowledged at its old address.
+   */
+  learn(contacts: readonly Contact[], index: number): void {
+    if (index <= Math.max(this.#index, this.#learned?.index ?? 0)) return;
+    const rows = contacts.filter(({ id }) => !this.#expelled.has(id));
+    const named = rows.map(({ id, nodeId, address }) => [id, { id, nodeId, address }] as const);
+    this.#learned = { index, contacts: new Map(named) };
+    this.#rebuildReach();
   }
 
-  /** Takes a change that was applied, and the configuration it led to. */
-  apply(change: ConfigChange, config: ConfigState): void {
+  /** Takes the change at `index` that was applied, and the configuration it led to. */
+  apply(change: ConfigChange, config: ConfigState, index: number): void {
     this.#take(decodeContacts(change.context));
-    this.#config = config;
-    this.#rebuild();
+    this.#follow(config, index);
   }
 
-  /** Replaces everything by what a snapshot says. */
-  restore(config: ConfigState, data: Uint8Array): void {
+  /** Replaces everything by what a snapshot of the state after entry `index` says. */
+  restore(config: ConfigState, data: Uint8Array, index: number): void {
     this.#contacts = new Map();
     this.#take(decodeContacts(data));
+    this.#follow(config, index);
+  }
+
+  #follow(config: ConfigState, index: number): void {
     this.#config = config;
+    this.#index = index;
+    if (this.#learned !== null && this.#learned.index <= index) this.#learned = null;
     this.#rebuild();
   }
 

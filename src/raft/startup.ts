@@ -104,7 +104,7 @@ async function restore(
     );
   }
   restoreState(state, snapshot.index);
-  members.restore(snapshot.config, snapshot.data);
+  members.restore(snapshot.config, snapshot.data, snapshot.index);
   // The commit index is written lazily; a snapshot holds committed entries only.
   const commit = Math.max(stored.hardState.commit, snapshot.index);
   return { stable, members, hardState: { ...stored.hardState, commit } };

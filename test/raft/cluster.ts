@@ -74,6 +74,8 @@ interface Frame {
 /** One member and what survives its crashes. */
 export class SimMember {
   readonly member: RaftMember;
+  /** Where it is reached; the group may not know it yet. */
+  address: string;
   readonly disk = new MemoryDisk();
   machine: ListMachine;
   node: RaftNode | null = null;
@@ -85,6 +87,7 @@ export class SimMember {
 
   constructor(member: RaftMember, machine: ListMachine) {
     this.member = member;
+    this.address = member.address;
     this.machine = machine;
   }
 }
@@ -99,6 +102,8 @@ export class SimCluster {
   faults: Faults = noFaults;
   /** Whether a frame may pass now. */
   passes: (from: number, to: number) => boolean = () => true;
+  /** Called at every millisecond, before anything is delivered. */
+  onStep: (nowMs: number) => void = () => {};
   /** Asked before each step of a write. */
   beforeStep: (id: number, step: StorageStep) => Promise<void> | void = () => {};
   #frames: Frame[] = [];
@@ -158,7 +163,7 @@ export class SimCluster {
         forceNewCluster: how === 'force',
       },
       {
-        transport: { send: (to, frames) => isAlive() && this.#send(id, to.id, frames) },
+        transport: { send: (to, frames) => isAlive() && this.#sendTo(id, to, frames) },
         stateMachine: sim.machine,
         clock: this.#clockFor(isAlive),
         random: this.random,
@@ -265,6 +270,7 @@ export class SimCluster {
   async #step(): Promise<void> {
     this.clock.advance(1);
     const now = this.clock.nowMs();
+    this.onStep(now);
     const due = this.#frames.filter((frame) => frame.atMs <= now);
     if (due.length > 0) {
       this.#frames = this.#frames.filter((frame) => frame.atMs > now);
@@ -283,6 +289,12 @@ export class SimCluster {
       for (const run of deferred) run();
       await new Promise((resolve) => setImmediate(resolve));
     } while (this.#deferred.length > 0);
+  }
+
+  /** What goes to an address that a member has left is lost. */
+  #sendTo(from: number, { id, address }: RaftMember, frames: readonly Uint8Array[]): void {
+    const known = this.members.get(id);
+    if (known === undefined || known.address === address) this.#send(from, id, frames);
   }
 
   #send(from: number, to: number, frames: readonly Uint8Array[]): void {

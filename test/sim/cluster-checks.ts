@@ -10,7 +10,7 @@ import type { TaskId } from '../../src/model/ids.ts';
 import type { Task, UpdateState } from '../../src/model/objects.ts';
 import { claimFits, offeredResources, resourceClaim, takeClaim } from '../../src/model/resource-claims.ts';
 import { taskStateRank } from '../../src/model/task-state.ts';
-import { isUp } from '../../src/manager/orchestrator/slots.ts';
+import { isMadeByUpdate, isUp } from '../../src/manager/orchestrator/slots.ts';
 import type { Change } from '../../src/manager/state/actions.ts';
 import type { Store } from '../../src/manager/state/store.ts';
 
@@ -32,8 +32,14 @@ export class ClusterChecks {
   readonly #started = new Map<TaskId, string>();
   /** Services that may have two tasks in a slot. */
   readonly #startFirst = new Set<string>();
-  /** Register values by the index that wrote them. */
+  /** Register values, and keys of changes, by the index that wrote them. */
   readonly #written = new Map<string, number>();
+  /** Tasks are taken as they are found next: the state went back to an earlier one. */
+  #isRewound = false;
+  /** Tasks that lost their place when the state went back: the node that may still start them. */
+  readonly #orphans = new Map<TaskId, string>();
+  /** Tasks that ran in what was lost. */
+  readonly #wereUp = new Set<string>();
   /** The index up to which changes were checked. */
   #index = 0;
   changesChecked = 0;
@@ -52,11 +58,53 @@ export class ClusterChecks {
     this.#violation = violation;
   }
 
+  /**
+   * The cluster goes on from the state after entry `index`: what came later may never have been. Tasks may have to
+   * take the steps again that were lost, on other nodes too; nothing else is forgotten.
+   */
+  rewind(index: number): void {
+    this.#index = Math.min(this.#index, index);
+    this.#isRewound = true;
+    for (const [key, at] of this.#written) if (at > index) this.#written.delete(key);
+  }
+
+  /** A manager that was left behind applied what it still knew to be committed: workers may hear of it. */
+  leftBehind(changes: readonly Change[] | null): void {
+    for (const change of changes ?? []) {
+      if (change.table !== 'task' || change.after === null) continue;
+      if (change.after.nodeId !== '') this.#orphans.set(change.after.id, change.after.nodeId);
+      if (isUp(change.after)) this.#wereUp.add(change.id);
+    }
+  }
+
+  #takeAsFound(store: Store): void {
+    for (const task of store.all('task')) {
+      const past = this.#tasks.get(task.id);
+      const rank = taskStateRank[task.status.state];
+      if (past !== undefined && past.nodeId !== task.nodeId) {
+        this.#started.delete(task.id);
+        this.#orphans.set(task.id, past.nodeId);
+      }
+      this.#tasks.set(task.id, {
+        nodeId: task.nodeId,
+        rank,
+        desired: taskStateRank[task.desiredState],
+        wasUp: past?.wasUp === true || isUp(task),
+        wasWanted: past?.wasWanted === true || (task.nodeId !== '' && rank >= taskStateRank.assigned),
+      });
+    }
+  }
+
   /** A replica applied an entry (`changes`), or took over a snapshot (null). Each index is looked at once. */
   applied(store: Store, changes: readonly Change[] | null): void {
     if (store.index <= this.#index) return;
     const isNext = changes !== null;
     this.#index = store.index;
+    if (this.#isRewound) {
+      this.#isRewound = false;
+      this.#takeAsFound(store);
+      return;
+    }
     if (!isNext) {
       for (const task of store.all('task')) this.#task(task);
       return;
@@ -68,7 +116,11 @@ export class ClusterChecks {
       if (change.table === 'service' && change.after !== null) {
         services.add(change.id);
         this.#countUpdate(change.before?.updateStatus?.state, change.after.updateStatus?.state);
-        this.#register(change.id, change.before?.spec.labels['value'], change.after.spec.labels['value']);
+        const { value, once } = change.after.spec.labels;
+        if (value !== undefined && value !== change.before?.spec.labels['value'])
+          this.#once(`value ${value} of ${change.id}`);
+        // The service that a change with a key made: it is made once, whatever became of it.
+        if (once !== undefined && change.before === null) this.#once(`what key ${once} makes`);
       }
       if (change.table !== 'task' || change.after === null) continue;
       this.#task(change.after);
@@ -149,27 +201,28 @@ export class ClusterChecks {
     if (state !== 'updating' && state !== 'rollback_started') return;
     const { parallelism } =
       state === 'updating' ? service.spec.update : (service.previousSpec ?? service.spec).rollback;
+    const { updateStatus } = service;
+    // One that was paused and goes on is another update: what the first left on its way is not counted.
     const made = [...store.tasksOfService(service.id)].filter(
-      (task) => task.specVersion === service.specVersion,
+      (task) => updateStatus !== undefined && isMadeByUpdate(service, updateStatus, task),
     );
     const down = slotsInChange(made);
     if (parallelism > 0 && state === 'updating' && down > parallelism)
       this.#violation(`service ${service.spec.name}: ${down} slots in change, parallelism is ${parallelism}`);
   }
 
-  /** A proposal takes effect at most once: each value of a register is unique. */
-  #register(id: string, before: string | undefined, after: string | undefined): void {
-    if (after === undefined || after === before) return;
-    const key = `${id}/${after}`;
-    const index = this.#written.get(key);
+  /** A proposal takes effect at most once. */
+  #once(what: string): void {
+    const index = this.#written.get(what);
     if (index !== undefined)
-      this.#violation(`value ${after} was written at entry ${index} and again at ${this.#index}`);
-    this.#written.set(key, this.#index);
+      this.#violation(`${what} was written at entry ${index} and again at ${this.#index}`);
+    this.#written.set(what, this.#index);
   }
 
   /** An engine started a task. */
   started(nodeId: string, id: TaskId): void {
     this.seen.started += 1;
+    if (this.#orphans.get(id) === nodeId) return;
     const on = this.#started.get(id);
     if (on !== undefined) this.#violation(`task ${id} was started on ${on} and again on ${nodeId}`);
     this.#started.set(id, nodeId);
@@ -183,7 +236,7 @@ export class ClusterChecks {
   endpoints(host: string, ids: Iterable<string>): void {
     for (const id of ids) {
       this.seen.endpoints += 1;
-      if (this.#tasks.get(id as TaskId)?.wasUp !== true)
+      if (this.#tasks.get(id as TaskId)?.wasUp !== true && !this.#wereUp.has(id))
         this.#violation(`${host} was told of an endpoint of task ${id}, which never ran healthy`);
     }
   }

@@ -7,11 +7,19 @@ import { isTerminalState } from '../../src/model/task-state.ts';
 import type { ManagerHost } from './manager-host.ts';
 import type { WorkerHost } from './worker-host.ts';
 
+/** What a cluster is looked at for. */
+export interface Expected {
+  /** Services that were acknowledged and must be there. */
+  readonly kept: ReadonlyMap<string, number>;
+  /** How far the leader's state was a while ago: the others have come so far by now. */
+  readonly index: number;
+}
+
 /** One line for each thing that is not as it should be. */
 export function convergenceProblems(
   managers: readonly ManagerHost[],
   workers: readonly WorkerHost[],
-  kept: ReadonlySet<string>,
+  { kept, index }: Expected,
 ): string[] {
   const leaders = managers.filter((host) => host.raft?.status().role === 'leader' && host.live !== null);
   const [leader] = leaders;
@@ -20,23 +28,25 @@ export function convergenceProblems(
   const status = leader.raft?.status();
   if (store === undefined || status === undefined) return ['the leader is not open'];
   const problems: string[] = [];
-  const digest = store.digest();
   for (const { id, voter } of status.members) {
     const host = managers.find((each) => each.member.id === id);
     if (host === undefined) problems.push(`member ${id} is unknown`);
     else if (!voter) problems.push(`${host.name} is no voter yet`);
     else if (host.live === null) problems.push(`${host.name} is down`);
-    else if (host.state?.store.digest() !== digest)
-      problems.push(`${host.name} has another state than the leader`);
+    // That replicas are equal at an index is checked at every event.
+    else if ((host.state?.store.index ?? 0) < index)
+      problems.push(`${host.name} has not come to entry ${index}`);
   }
-  for (const { spec, manager, description } of store.all('node')) {
+  for (const { id, spec, manager, description } of store.all('node')) {
     const isMember = manager !== undefined && status.members.some(({ id }) => id === manager.raftId);
     if (spec.role === 'manager' && !isMember)
       problems.push(`${description.hostname} is not in the group yet`);
+    if (manager === undefined && managers.some(({ member }) => member.nodeId === id))
+      problems.push(`${description.hostname} still runs a manager`);
     if (spec.role === 'worker' && manager !== undefined)
       problems.push(`${description.hostname} is still listed as a manager`);
   }
-  for (const id of kept)
+  for (const id of kept.keys())
     if (store.get('service', id) === undefined) problems.push(`acknowledged service ${id} is lost`);
   for (const service of store.all('service')) problems.push(...serviceProblems(store, service));
   for (const worker of workers) problems.push(...workerProblems(store, worker));

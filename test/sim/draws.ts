@@ -5,10 +5,6 @@
  */
 import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts';
 
-/** Defects put in on purpose, to see that the checks find them. */
-export const brokenVariants = ['vote-before-durable', 'commit-old-term', 'ack-before-durable'] as const;
-export type BrokenVariant = (typeof brokenVariants)[number];
-
 /** Draws of one kind of decision, from a seed of their own. */
 export class Dice {
   readonly random: Random;
@@ -54,6 +50,10 @@ export interface NetworkFaults {
   straggle: number;
   /** Chance that a frame is cut short. */
   truncate: number;
+  /** Chance that bytes that are no frame come along with one. */
+  garbage: number;
+  /** Chance that an older frame is delivered once more along with one. */
+  replay: number;
   /** Chance that a connection breaks when something is sent over it. */
   reset: number;
 }
@@ -64,6 +64,8 @@ export const healthyNetwork: NetworkFaults = {
   delayMaxMs: 2,
   straggle: 0,
   truncate: 0,
+  garbage: 0,
+  replay: 0,
   reset: 0,
 };
 
@@ -77,6 +79,7 @@ export interface RaftDraws {
   /** Bounds of the core; small ones make one-entry messages, one in flight. */
   readonly maxMessageBytes: number;
   readonly maxInflightMessages: number;
+  readonly maxUncommittedBytes: number;
 }
 
 export interface Draws {
@@ -124,12 +127,25 @@ export const faultKinds = [
   'disk-hang',
   'slow-leader-disk',
   'slow-majority-disk',
+  'fsync-lie',
+  'set-back-disk',
+  'damage-disk',
+  'wipe-disk',
   'clock-jump',
   'starve-ticks',
   'transfer',
   'remove-manager',
   'replace-manager',
   'demote-manager',
+  'add-manager',
+  'promote-worker',
+  'leader-leaves',
+  'shrink-group',
+  'change-under-fire',
+  'move-manager',
+  'force-new-cluster',
+  'lag-follower',
+  'replay-snapshots',
   'replace-worker',
   'task-dies',
   'task-vanishes',
@@ -146,7 +162,11 @@ const themes: readonly (readonly FaultKind[])[] = [
   ['pause', 'isolate', 'starve-ticks', 'clock-jump'],
   ['crash-manager', 'crash-in-write', 'crash-at-commit', 'crash-loop', 'crash-all'],
   ['fsync-error', 'disk-full', 'disk-hang', 'slow-leader-disk', 'slow-majority-disk', 'crash-in-write'],
+  ['fsync-lie', 'set-back-disk', 'damage-disk', 'wipe-disk', 'crash-manager', 'isolate'],
   ['remove-manager', 'replace-manager', 'demote-manager', 'transfer', 'crash-manager', 'isolate'],
+  ['change-under-fire', 'add-manager', 'promote-worker', 'shrink-group', 'leader-leaves', 'move-manager'],
+  ['force-new-cluster', 'add-manager', 'promote-worker', 'isolate', 'crash-manager', 'wipe-disk'],
+  ['lag-follower', 'replay-snapshots', 'crash-in-write', 'promote-worker', 'demote-manager'],
   ['crash-worker', 'reboot-worker', 'replace-worker', 'task-dies', 'task-vanishes', 'task-unhealthy'],
   ['runtime-hangs', 'runtime-outage', 'crash-worker', 'break-connections', 'transfer'],
 ];
@@ -159,15 +179,36 @@ function someFaults(dice: Dice): readonly FaultKind[] {
   return faultKinds.filter(() => dice.chance(chance));
 }
 
+/** Faults in which managers are removed: that is refused unless the others' nodes are ready, so they need workers. */
+const needWorkers: ReadonlySet<FaultKind> = new Set([
+  'remove-manager',
+  'replace-manager',
+  'demote-manager',
+  'leader-leaves',
+  'shrink-group',
+  'change-under-fire',
+  'fsync-lie',
+  'set-back-disk',
+  'damage-disk',
+  'wipe-disk',
+]);
+
+/** The draws of a run with what somebody chose instead. */
+export function drawWith(seed: number, chosen: Partial<Draws> = {}): Draws {
+  const draws = { ...draw(seed), ...chosen };
+  const managersWork = draws.managersWork || [...draws.faults].some((kind) => needWorkers.has(kind));
+  return { ...draws, managersWork };
+}
+
 /** Draws a run. Small groups of faults in one run find what all at once would drown. */
-export function draw(seed: number): Draws {
+function draw(seed: number): Draws {
   const dice = new Dice(seed);
   const calm = dice.chance(80);
   const tiny = dice.chance(250);
   const tickMs = dice.oneOf(20, 50, 100);
   return {
     seed,
-    managers: dice.oneOf(1, 3, 3, 3, 5),
+    managers: dice.oneOf(1, 2, 3, 3, 3, 3, 4, 5),
     workers: dice.between(0, 6),
     managersWork: dice.chance(750),
     raft: {
@@ -178,6 +219,7 @@ export function draw(seed: number): Draws {
       promotionLagEntries: dice.oneOf(5, 50, 1_000),
       maxMessageBytes: tiny ? 1 : dice.oneOf(4_096, 1024 * 1024),
       maxInflightMessages: tiny ? 1 : dice.oneOf(4, 256),
+      maxUncommittedBytes: dice.oneOf(20_000, 64 * 1024 * 1024),
     },
     lateManagersMs: dice.oneOf(0, 0, 5_000, 30_000),
     ballastBytes: dice.chance(60) ? 1_200_000 : 0,
@@ -188,6 +230,8 @@ export function draw(seed: number): Draws {
       delayMaxMs: dice.oneOf(1, 5, 20, 80),
       straggle: calm ? 0 : dice.oneOf(0, 5, 30),
       truncate: calm ? 0 : dice.oneOf(0, 0, 5),
+      garbage: calm ? 0 : dice.oneOf(0, 0, 5),
+      replay: calm ? 0 : dice.oneOf(0, 0, 10),
       reset: calm ? 0 : dice.oneOf(0, 0, 3, 20),
     },
     diskDelayMaxMs: dice.oneOf(0, 1, 5, 40),

@@ -3,24 +3,14 @@
  *
  * Invariant: every fault that does not end by itself ends with `heal`.
  */
-import { assertNever } from '../../src/base/assert.ts';
-import { errorMessage } from '../../src/base/errors.ts';
-import type { NodeView } from '../../src/model/api.ts';
+import { DiskFaults } from './disk-faults.ts';
 import type { FaultKind } from './draws.ts';
 import { healthyNetwork } from './draws.ts';
+import { injectEngineFault } from './engine-faults.ts';
+import { GroupFaults } from './group-faults.ts';
+import type { Machines } from './group-trouble.ts';
 import type { ManagerHost, World } from './manager-host.ts';
 import type { WorkerHost } from './worker-host.ts';
-
-/** The machines faults befall. */
-export interface Machines {
-  readonly managers: readonly ManagerHost[];
-  readonly workers: readonly WorkerHost[];
-  /** A new node in the place of one that was removed: another identity at the same address. */
-  replaceManager(old: ManagerHost): Promise<void>;
-  /** A manager became a worker: its manager ends. */
-  retireManager(old: ManagerHost): void;
-  replaceWorker(old: WorkerHost): Promise<void>;
-}
 
 /** Injects faults. */
 export class Faults {
@@ -28,7 +18,8 @@ export class Faults {
   readonly #world: World;
   readonly #machines: Machines;
   readonly #kinds: readonly FaultKind[];
-  #changing = false;
+  readonly #group: GroupFaults;
+  readonly #disks: DiskFaults;
   #healed = false;
   /** The leader that commits next, after so many times, crashes there; null: none does. */
   #commitTrap: number | null = null;
@@ -39,6 +30,8 @@ export class Faults {
     this.#world = world;
     this.#machines = machines;
     this.#kinds = [...world.draws.faults];
+    this.#group = new GroupFaults(world, machines);
+    this.#disks = new DiskFaults(world, this.#group, () => machines.managers);
   }
 
   /** The faults of the whole run. */
@@ -79,6 +72,8 @@ export class Faults {
     this.#world.network.faults = healthyNetwork;
     this.#commitTrap = null;
     this.#healed = true;
+    this.#group.heal();
+    this.#disks.heal();
     this.#mend();
     for (const host of this.#machines.managers) host.disk.state.delayMaxMs = 0;
     for (const { engine } of this.#machines.workers)
@@ -105,8 +100,9 @@ export class Faults {
     this.revive();
   }
 
-  /** Starts whatever is down. */
+  /** Starts whatever is down, but for members that are lost: those are replaced. */
   revive(): void {
+    this.#group.tend();
     for (const host of [...this.#machines.managers, ...this.#machines.workers]) host.start();
   }
 
@@ -157,7 +153,8 @@ export class Faults {
         worker?.reboot();
         return;
       case 'pause': {
-        const process = (dice.chance(400) ? this.leader() : dice.pick([...managers, ...workers]))?.process;
+        const process = (dice.chance(400) ? this.#machines.leader() : dice.pick([...managers, ...workers]))
+          ?.process;
         if (process !== null && process !== undefined) process.pausedUntilMs = time.nowMs + dice.below(5_000);
         return;
       }
@@ -177,16 +174,16 @@ export class Faults {
         time.after(dice.below(8_000), null, 'links return', () => network.mend());
         return;
       case 'fsync-error':
-        if (manager !== undefined) manager.disk.state.fails = 'fsync';
-        return;
       case 'disk-full':
-        if (manager !== undefined) manager.disk.state.fails = 'full';
-        return;
       case 'disk-hang':
-        if (manager !== undefined) manager.disk.state.hangs = true;
+      case 'fsync-lie':
+      case 'set-back-disk':
+      case 'damage-disk':
+      case 'wipe-disk':
+        if (manager !== undefined) this.#disks.inject(kind, manager);
         return;
       case 'slow-leader-disk': {
-        const leader = this.leader();
+        const leader = this.#machines.leader();
         if (leader !== null) leader.disk.state.delayMaxMs = dice.oneOf(100, 1_000, 4_000);
         return;
       }
@@ -203,26 +200,29 @@ export class Faults {
       case 'starve-ticks':
         if (manager !== undefined) manager.drift.lateMaxMs = dice.oneOf(100, 1_000);
         return;
-      case 'transfer':
-        void this.leader()
-          ?.raft?.transferLeadership(null, new AbortController().signal)
-          .catch(() => {});
+      case 'replay-snapshots':
+        network.replaySnapshots();
         return;
-      case 'remove-manager':
-        void this.#change(() => this.#removeManager(false));
-        return;
-      case 'replace-manager':
-        void this.#change(() => this.#removeManager(true));
-        return;
-      case 'demote-manager':
-        void this.#change(() => this.#demoteManager());
-        return;
-      case 'replace-worker':
-        void this.#change(() => this.#replaceWorker(worker));
+      case 'task-dies':
+      case 'task-vanishes':
+      case 'task-unhealthy':
+      case 'runtime-hangs':
+      case 'runtime-outage':
+        if (worker !== undefined) injectEngineFault(kind, worker, dice);
         return;
       default:
-        this.#engineFault(kind, worker);
+        this.#group.inject(kind);
     }
+  }
+
+  /** The machine of a manager lost its power. */
+  powerLost(host: ManagerHost): void {
+    this.#disks.powerLost(host);
+  }
+
+  /** A member's log cannot be trusted. */
+  logLost(host: ManagerHost, why: string): void {
+    this.#group.lose(host, why);
   }
 
   /** A leader's commit index rose. */
@@ -231,48 +231,6 @@ export class Faults {
     this.#commitTrap = null;
     this.#world.note(`${host.name} crashes as it commits`);
     host.crash();
-  }
-
-  #engineFault(
-    kind: 'task-dies' | 'task-vanishes' | 'task-unhealthy' | 'runtime-hangs' | 'runtime-outage',
-    worker: WorkerHost | undefined,
-  ): void {
-    const { dice } = this.#world;
-    if (worker === undefined) return;
-    const { engine } = worker;
-    const running = dice.pick(engine.fake.held('running'));
-    switch (kind) {
-      case 'task-dies':
-        if (running !== undefined) engine.fake.exit(running, dice.oneOf(0, 1, 137));
-        return;
-      case 'task-vanishes':
-        if (running !== undefined) engine.fake.vanish(running);
-        return;
-      case 'task-unhealthy':
-        engine.sickness = dice.oneOf(0, 300, 1_000);
-        return;
-      case 'runtime-hangs':
-        engine.hang();
-        return;
-      case 'runtime-outage':
-        engine.fake.outage = true;
-        return;
-      default:
-        assertNever(kind);
-    }
-  }
-
-  /** The manager that leads in the newest term. */
-  leader(): ManagerHost | null {
-    let best: ManagerHost | null = null;
-    let term = -1;
-    for (const host of this.#machines.managers) {
-      const status = host.raft?.status();
-      if (status?.role !== 'leader' || status.term <= term) continue;
-      best = host;
-      term = status.term;
-    }
-    return best;
   }
 
   #anyHost(): string {
@@ -308,7 +266,7 @@ export class Faults {
     const names = [...this.#machines.managers, ...this.#machines.workers].map((host) => host.name);
     const bridge = kind === 'bridge' ? dice.pick(names) : undefined;
     const alone =
-      kind === 'isolate' ? (dice.chance(500) ? this.leader()?.name : dice.pick(names)) : undefined;
+      kind === 'isolate' ? (dice.chance(500) ? this.#machines.leader()?.name : dice.pick(names)) : undefined;
     const side = new Set(alone === undefined ? names.filter(() => dice.chance(500)) : [alone]);
     for (const from of names) {
       for (const to of names) {
@@ -317,68 +275,5 @@ export class Faults {
         network.cut(from, to);
       }
     }
-  }
-
-  /** One change of the cluster's nodes at a time. */
-  async #change(run: () => Promise<void>): Promise<void> {
-    if (this.#changing) return;
-    this.#changing = true;
-    try {
-      await run();
-    } catch (error) {
-      this.#world.note(`the nodes were not changed: ${errorMessage(error)}`);
-    } finally {
-      this.#changing = false;
-    }
-  }
-
-  /** Removes a node through the leader; rejects unless that was acknowledged. */
-  async #remove(nodeId: string): Promise<void> {
-    const leader = this.leader()?.live;
-    if (leader === undefined || leader === null) throw new Error('nobody leads');
-    await this.#world.bounded(20_000, (signal) =>
-      leader.manager.call('node.remove', { ref: nodeId, force: true }, signal),
-    );
-  }
-
-  /** A user removes a manager for good, perhaps to put another in its place. */
-  async #removeManager(replace: boolean): Promise<void> {
-    const victim = this.#follower();
-    if (victim === undefined) return;
-    await this.#remove(victim.member.nodeId);
-    if (replace) await this.#machines.replaceManager(victim);
-  }
-
-  /** A member of the group, but not its leader. */
-  #follower(): ManagerHost | undefined {
-    const leader = this.leader();
-    const members = leader?.raft?.status().members ?? [];
-    const others = this.#machines.managers.filter(
-      (host) => host !== leader && members.some((member) => member.id === host.member.id),
-    );
-    return this.#world.dice.pick(others);
-  }
-
-  /** A user makes a manager a worker. */
-  async #demoteManager(): Promise<void> {
-    const victim = this.#follower();
-    const manager = this.leader()?.live?.manager;
-    if (victim === undefined || manager === undefined) return;
-    const ref = victim.member.nodeId;
-    await this.#world.bounded(20_000, async (signal) => {
-      const { spec, meta } = (await manager.call('node.inspect', { ref }, signal)) as NodeView;
-      await manager.call(
-        'node.update',
-        { ref, version: meta.version, spec: { ...spec, role: 'worker' } },
-        signal,
-      );
-    });
-    this.#machines.retireManager(victim);
-  }
-
-  async #replaceWorker(worker: WorkerHost | undefined): Promise<void> {
-    if (worker === undefined || this.#machines.managers.some((host) => host.name === worker.name)) return;
-    await this.#remove(worker.nodeId);
-    await this.#machines.replaceWorker(worker);
   }
 }

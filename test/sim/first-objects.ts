@@ -45,6 +45,7 @@ export function createNode(id: string, hostname: string, member: RaftMember | nu
       description: unknownDescription(hostname),
       status: { state: 'unknown', message: 'starting', address: hostname },
       attachments: [],
+      rpcAddress: `${hostname}:2377`,
       ...(member === null ? {} : { manager: { raftId: member.id, address: member.address } }),
     },
   };

@@ -6,14 +6,15 @@
 import { AssertionError } from '../../src/base/assert.ts';
 import { errorMessage, SwarmdError } from '../../src/base/errors.ts';
 import type { Logger } from '../../src/base/log.ts';
-import { Manager, type OpenRaft } from '../../src/manager/manager.ts';
+import { Manager, type ManagerOptions, type OpenRaft } from '../../src/manager/manager.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
 import type { StoreStateMachine } from '../../src/manager/state-machine.ts';
 import { RaftNode } from '../../src/raft/node.ts';
 import type { RaftMember, RaftStatus } from '../../src/raft/types.ts';
 import type { PeerIdentity } from '../../src/rpc/types.ts';
 import { SimDisk } from './disk.ts';
-import type { BrokenVariant, Dice, Draws } from './draws.ts';
+import type { BrokenVariant } from './broken.ts';
+import type { Dice, Draws } from './draws.ts';
 import type { Network } from './network.ts';
 import { connect, dropConnections, type Served } from './rpc.ts';
 import { driftingClock, type Drift, Process, type VirtualTime } from './virtual-time.ts';
@@ -37,19 +38,31 @@ export interface World {
   onState(host: ManagerHost, state: StoreStateMachine): void;
   /** Its log is open. */
   onRaft(host: ManagerHost, raft: RaftNode): void;
+  /** Its process died: what only seemed to be on its disk is gone. */
+  onPowerLoss(host: ManagerHost): void;
+  /** It says that its log cannot be trusted, and does not run with it. */
+  onLogLost(host: ManagerHost, why: string): void;
 }
+
+/** How a manager starts: as before or as a joiner, or as the first one. */
+export type StartOf = { readonly first: readonly Action[] } | null;
 
 export const CLUSTER_ID = 'simulatedcluster000000000';
 
 /** One manager machine. */
 export class ManagerHost {
   readonly name: string;
-  readonly member: RaftMember;
+  /** It may move to another address. */
+  member: RaftMember;
   readonly disk = new SimDisk();
   readonly drift: Drift = { rate: 1, offsetMs: 0, lateMaxMs: 0 };
   process: Process | null = null;
   /** Its node is none any more: nothing starts it again. */
   isRetired = false;
+  /** Its disk is gone or cannot be trusted: it stays down until another takes its place. */
+  isLost = false;
+  /** It starts as the only one left, until that is on its disk. */
+  goesAlone = false;
   manager: Manager | null = null;
   raft: RaftNode | null = null;
   state: StoreStateMachine | null = null;
@@ -75,33 +88,33 @@ export class ManagerHost {
     return process === null || manager === null || raft === null ? null : { manager, raft };
   }
 
-  /** Starts the daemon; on an empty disk it begins the cluster with `first`, or joins. */
-  start(first: readonly Action[] | null = null): void {
-    if (this.process !== null || this.isRetired) return;
+  /** Starts the daemon; on an empty disk it begins the cluster, or joins. */
+  start(as: StartOf = null): void {
+    if (this.process !== null || this.isRetired || this.isLost) return;
     const process = new Process(this.name);
     this.process = process;
-    void this.#open(process, first).catch((error: unknown) => {
+    void this.#open(process, as).catch((error: unknown) => {
       if (!process.alive) return;
-      const injected =
-        error instanceof SwarmdError && ['UNAVAILABLE', 'RESOURCE_EXHAUSTED'].includes(error.code);
-      if (!injected) this.#world.violation(`${this.name} cannot start: ${errorMessage(error)}`);
+      const noticed = this.disk.damage !== null && error instanceof SwarmdError && error.code === 'CORRUPT';
+      if (!noticed && !isInjected(error))
+        this.#world.violation(`${this.name} cannot start: ${errorMessage(error)}`);
       this.crash();
+      if (noticed) this.#world.onLogLost(this, error.message);
     });
   }
 
-  async #open(process: Process, first: readonly Action[] | null): Promise<void> {
+  async #open(process: Process, as: StartOf): Promise<void> {
     const world = this.#world;
     const { time, network } = world;
     const dice = this.#dice.fork();
     const identity: PeerIdentity = { nodeId: this.member.nodeId, role: 'manager', clusterId: CLUSTER_ID };
     const late = (max: number): number => dice.below(max);
     const pooled = new Map<string, ReturnType<typeof connect>>();
-    const kind = this.disk.memory.memberId !== null ? 'resume' : first === null ? 'join' : 'init';
     const manager = await Manager.open(
       {
         dataDir: '',
         self: this.member,
-        start: kind === 'init' ? { kind, actions: first ?? [] } : { kind },
+        start: this.#start(as),
       },
       {
         pool: {
@@ -150,6 +163,12 @@ export class ManagerHost {
     network.listen(this.member.address, { host: this.name, process, served });
   }
 
+  #start(as: StartOf): ManagerOptions['start'] {
+    if (this.goesAlone) return { kind: 'force-new-cluster' };
+    if (as !== null) return { kind: 'init', actions: as.first };
+    return { kind: this.disk.memory.memberId === null ? 'join' : 'resume' };
+  }
+
   #openRaft(process: Process): OpenRaft {
     const world = this.#world;
     const { raft } = world.draws;
@@ -160,6 +179,7 @@ export class ManagerHost {
       world.onState(this, state);
       const node = await RaftNode.open({ ...options, snapshotIntervalMs: 0, ...raft, storage }, ports);
       if (!process.alive) return node;
+      this.goesAlone = false;
       this.raft = node;
       world.onRaft(this, node);
       return node;
@@ -168,12 +188,13 @@ export class ManagerHost {
 
   #onFatal(process: Process, error: Error): void {
     if (!process.alive) return;
-    const injected =
-      error instanceof SwarmdError && ['UNAVAILABLE', 'RESOURCE_EXHAUSTED'].includes(error.code);
-    if (error instanceof AssertionError || !injected)
+    // A member whose disk was set back may find out from its leader that it forgot entries.
+    const noticed = this.disk.wasSetBack && error.message.includes('the log was lost');
+    if (!noticed && (error instanceof AssertionError || !isInjected(error)))
       this.#world.violation(`${this.name} ended itself: ${error.stack ?? error.message}`);
     this.#world.note(`${this.name} ended itself: ${error.message}`);
     this.crash();
+    if (noticed) this.#world.onLogLost(this, error.message);
   }
 
   /** The process dies where it stands. */
@@ -187,7 +208,13 @@ export class ManagerHost {
     this.state = null;
     this.seen = null;
     dropConnections(this.#world.network, process);
+    this.#world.onPowerLoss(this);
   }
+}
+
+/** Whether a failure is one of those that faults cause. */
+function isInjected(error: unknown): boolean {
+  return error instanceof SwarmdError && ['UNAVAILABLE', 'RESOURCE_EXHAUSTED'].includes(error.code);
 }
 
 const neverAborted = new AbortController().signal;

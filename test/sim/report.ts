@@ -1,15 +1,18 @@
 /** How a failed run is told: what was violated, the last events, and the command that repeats it. */
-import type { SimulationOptions, SimulationResult } from './simulation.ts';
+import type { SeedJob } from './seed-pool.ts';
+import type { SimulationResult } from './simulation.ts';
 
 /** Everything one needs to look into a failure. */
-export function describeFailure(result: SimulationResult, options: Omit<SimulationOptions, 'seed'>): string {
-  const { events, broken = null, draws = {} } = options;
+export function describeFailure(
+  result: SimulationResult,
+  options: Pick<SeedJob, 'events'> & Partial<SeedJob>,
+): string {
+  const { events, broken = null, faults = null, managers = null, workers = null } = options;
   const variant = broken === null ? '' : ` --broken ${broken}`;
-  const { faults, managers, workers } = draws;
   const given = [
-    faults === undefined ? '' : ` --faults ${[...faults].join(',')}`,
-    managers === undefined ? '' : ` --managers ${managers}`,
-    workers === undefined ? '' : ` --workers ${workers}`,
+    faults === null ? '' : ` --faults ${faults.join(',')}`,
+    managers === null ? '' : ` --managers ${managers}`,
+    workers === null ? '' : ` --workers ${workers}`,
   ];
   return [
     `seed ${result.seed} FAILED at event ${result.failedAt} (${result.virtualMs} ms)`,

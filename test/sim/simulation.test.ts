@@ -2,23 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { systemRandom } from '../../src/base/random.ts';
-import { brokenVariants } from './draws.ts';
+import { brokenVariants, hunts } from './broken.ts';
 import { describeFailure } from './report.ts';
 import { freshSeed, simulate } from './simulation.ts';
 
 const FIXED_SEEDS = [1, 4, 8, 11, 16];
 const FRESH_SEEDS = 4;
 const EVENTS = 8_000;
-/** Seeds within which each defect must be found, and the events of each. */
-const BROKEN_SEEDS_MAX = 40;
-const BROKEN_EVENTS = 5_000;
-/** Crashes of leaders are what these defects are about. */
-const BROKEN_DRAWS = {
-  managers: 3,
-  workers: 0,
-  faults: new Set(['crash-manager', 'crash-at-commit', 'isolate'] as const),
-};
-
 for (const seed of FIXED_SEEDS) {
   test(`a cluster survives the faults of seed ${seed}`, async () => {
     const result = await simulate({ seed, events: EVENTS });
@@ -44,13 +34,14 @@ test('a seed repeats its run exactly', async () => {
 });
 
 for (const broken of brokenVariants) {
-  test(`a cluster with ${broken} is caught`, async (t) => {
-    for (let seed = 1; seed <= BROKEN_SEEDS_MAX; seed++) {
-      const { problems } = await simulate({ seed, events: BROKEN_EVENTS, broken, draws: BROKEN_DRAWS });
+  const { defect, draws, events, seedsMax } = hunts[broken];
+  test(`a cluster is caught in which ${defect} (${broken})`, async (t) => {
+    for (let seed = 1; seed <= seedsMax; seed++) {
+      const { problems } = await simulate({ seed, events, broken, draws });
       if (problems.length === 0) continue;
       t.diagnostic(`seed ${seed}: ${problems[0]}`);
       return;
     }
-    assert.fail(`${broken} was not found within ${BROKEN_SEEDS_MAX} seeds`);
+    assert.fail(`${broken} was not found within ${seedsMax} seeds`);
   });
 }

@@ -6,22 +6,18 @@
  */
 import { randomBase36 } from '../../src/base/random.ts';
 import type { LogFields, Logger } from '../../src/base/log.ts';
-import { newId, type NodeId } from '../../src/model/ids.ts';
 import { SwarmdError } from '../../src/base/errors.ts';
-import { encodeBatch } from '../../src/manager/state/codec.ts';
-import type { Action } from '../../src/manager/state/actions.ts';
-import { RaftLog } from '../../src/raft/core/log.ts';
+import { type BrokenVariant, breakCode } from './broken.ts';
 import { ClusterChecks } from './cluster-checks.ts';
+import { ClusterMachines } from './cluster-machines.ts';
 import { convergenceProblems } from './convergence.ts';
-import { type BrokenVariant, Dice, type Draws, draw } from './draws.ts';
-import { Faults, type Machines } from './faults.ts';
-import { ballast, clusterActions, createNode } from './first-objects.ts';
-import { ManagerHost, type World } from './manager-host.ts';
+import { Dice, type Draws, drawWith } from './draws.ts';
+import { Faults } from './faults.ts';
+import type { World } from './manager-host.ts';
 import { Network } from './network.ts';
 import { RaftChecks } from './raft-checks.ts';
 import type { Served } from './rpc.ts';
-import { EPOCH_MS, type Process, VirtualTime } from './virtual-time.ts';
-import { WorkerHost } from './worker-host.ts';
+import { type Process, VirtualTime } from './virtual-time.ts';
 import { Workload } from './workload.ts';
 
 /** What to run. */
@@ -56,13 +52,14 @@ const HISTORY_EVENTS = 50;
 const CONVERGENCE_MS = 240_000;
 const CONVERGENCE_EVERY_MS = 1_000;
 const CONVERGENCE_EVENTS_MAX = 2_000_000;
+/** Events under way at once; far more than what the bounded queues of a cluster lead to. */
+const PENDING_EVENTS_MAX = 100_000;
 
-class Simulation implements Machines {
+class Simulation {
   readonly time = new VirtualTime();
   readonly draws: Draws;
   readonly problems: string[] = [];
-  readonly managers: ManagerHost[] = [];
-  readonly workers: WorkerHost[] = [];
+  readonly machines: ClusterMachines;
   failedAt: number | null = null;
   readonly #options: SimulationOptions;
   readonly #history: string[] = [];
@@ -77,14 +74,15 @@ class Simulation implements Machines {
 
   constructor(options: SimulationOptions) {
     this.#options = options;
-    this.draws = { ...draw(options.seed), ...options.draws };
+    this.draws = drawWith(options.seed, options.draws);
     const dice = new Dice(options.seed ^ 0x5bd1e995);
     const violation = (what: string): void => this.#fail(what);
-    this.#raftChecks = new RaftChecks(
-      () => this.managers,
+    this.#raftChecks = new RaftChecks({
+      hosts: () => this.machines.managers,
+      maxUncommittedBytes: this.draws.raft.maxUncommittedBytes,
       violation,
-      (what) => this.#remember(what),
-    );
+      note: (what) => this.#remember(what),
+    });
     this.#clusterChecks = new ClusterChecks(violation);
     this.#world = {
       time: this.time,
@@ -100,24 +98,40 @@ class Simulation implements Machines {
         options.trace?.(`    ${host.name} sends ${RaftChecks.describe(bytes)}`);
         this.#raftChecks.frame(host, bytes);
       },
-      onState: (_host, state) => {
-        state.subscribe((changes) => this.#clusterChecks.applied(state.store, changes));
+      onState: (host, state) => {
+        state.subscribe((changes) => {
+          if (host.isRetired) this.#clusterChecks.leftBehind(changes);
+          else this.#clusterChecks.applied(state.store, changes);
+        });
       },
       onRaft: (host) => this.#raftChecks.check(host),
+      onPowerLoss: (host) => this.#faults.powerLost(host),
+      onLogLost: (host, why) => this.#faults.logLost(host, why),
     };
-    this.#workload = new Workload(this.#world, () => this.managers);
-    this.#faults = new Faults(this.#world, this);
+    this.machines = new ClusterMachines(this.#world, {
+      joined: (host) => this.#raftChecks.watch(host),
+      retired: (host) => this.#raftChecks.unwatch(host),
+      started: (nodeId, taskId) => this.#clusterChecks.started(nodeId, taskId),
+      rewound: (survivor, committed) => {
+        const index = this.#raftChecks.agreedTo(survivor);
+        this.#raftChecks.rewind(index, committed);
+        this.#clusterChecks.rewind(index);
+        this.#workload.rewind(index, committed);
+      },
+    });
+    this.#workload = new Workload(this.#world, () => this.machines.managers);
+    this.#faults = new Faults(this.#world, this.machines);
     this.#raftChecks.onLeaderCommit = (host) => this.#faults.committed(host);
     this.time.onEvent = (label, owner) => this.#remember(label, owner);
   }
 
   async run(): Promise<void> {
-    const { draws, time } = this;
-    const first = this.#build();
-    for (const host of this.managers) host.start(host === this.managers[0] ? first : null);
-    for (const host of this.workers) host.start();
+    const { draws, time, machines } = this;
+    const first = machines.build(this.#workload.firstActions());
+    for (const host of machines.managers) host.start(host === machines.managers[0] ? { first } : null);
+    for (const host of machines.workers) host.start();
     await time.settle();
-    const began = await this.#until(() => this.#faults.leader() !== null, 10_000);
+    const began = await this.#until(() => machines.leader() !== null, 10_000);
     if (!began) this.#fail('the first manager does not lead');
     this.#faults.begin();
     this.#every(draws.workloadEveryMs, 'user', () => this.#workload.act());
@@ -145,6 +159,7 @@ class Simulation implements Machines {
         workers,
         committed: this.#raftChecks.highestCommit,
         digestsCompared: this.#raftChecks.digestsCompared,
+        snapshotsCompared: this.#raftChecks.snapshotsCompared,
         changesChecked: this.#clusterChecks.changesChecked,
         ...this.#workload.counts,
         ...this.#clusterChecks.seen,
@@ -153,87 +168,6 @@ class Simulation implements Machines {
         faults: Object.fromEntries(this.#faults.counts),
       },
     };
-  }
-
-  /** Makes the machines; returns the first entry of the cluster's log. */
-  #build(): Action[] {
-    const { draws } = this;
-    const { dice } = this.#world;
-    for (let i = 1; i <= draws.managers; i++) this.#addManager(`m${i}`);
-    for (let i = 1; i <= draws.workers; i++) this.#addWorker(`w${i}`, newId<NodeId>(dice.random));
-    if (draws.managersWork)
-      for (const { name, member } of [...this.managers]) this.#addWorker(name, member.nodeId as NodeId);
-    const [first, ...others] = this.managers as [ManagerHost, ...ManagerHost[]];
-    const workers = this.workers.filter(({ name }) => name.startsWith('w'));
-    return [
-      ...clusterActions(first, draws, dice.random),
-      ...others.map((host) => createNode(host.member.nodeId, host.name, host.member)),
-      ...workers.map((host) => createNode(host.nodeId, host.name, null)),
-      ...this.#workload.firstActions(),
-      ...ballast(draws.ballastBytes, dice.random),
-    ];
-  }
-
-  #addManager(name: string): ManagerHost {
-    const { dice } = this.#world;
-    const nodeId = newId<NodeId>(dice.random);
-    const host = new ManagerHost(this.#world, name, {
-      id: 1 + dice.below(2 ** 31),
-      nodeId,
-      address: `${name}:2377`,
-      voter: true,
-    });
-    this.managers.push(host);
-    this.#raftChecks.watch(host);
-    return host;
-  }
-
-  #addWorker(name: string, nodeId: NodeId): WorkerHost {
-    const addresses = this.managers.map((host) => host.member.address);
-    const host = new WorkerHost(this.#world, name, nodeId, addresses, (taskId) =>
-      this.#clusterChecks.started(nodeId, taskId),
-    );
-    this.workers.push(host);
-    return host;
-  }
-
-  /** A manager that is one no more. */
-  retireManager(old: ManagerHost): void {
-    old.crash();
-    old.isRetired = true;
-    this.managers.splice(this.managers.indexOf(old), 1);
-  }
-
-  /** A new manager at the address of one that was removed. */
-  async replaceManager(old: ManagerHost): Promise<void> {
-    this.retireManager(old);
-    const own = this.workers.findIndex((host) => host.nodeId === old.member.nodeId);
-    if (own >= 0)
-      for (const host of this.workers.splice(own, 1)) {
-        host.crash();
-        host.isRetired = true;
-      }
-    const host = this.#addManager(old.name);
-    await this.#propose([createNode(host.member.nodeId, host.name, host.member)]);
-    host.start();
-  }
-
-  /** A new worker, with an empty engine, in the place of one that was removed. */
-  async replaceWorker(old: WorkerHost): Promise<void> {
-    old.crash();
-    old.isRetired = true;
-    this.workers.splice(this.workers.indexOf(old), 1);
-    const host = this.#addWorker(old.name, newId<NodeId>(this.#world.dice.random));
-    await this.#propose([createNode(host.nodeId, host.name, null)]);
-    host.start();
-  }
-
-  /** What joining does in the end; the certificates before it are not simulated. */
-  async #propose(actions: readonly Action[]): Promise<void> {
-    const raft = this.#faults.leader()?.raft;
-    if (raft === undefined || raft === null) throw new Error('nobody leads');
-    const data = encodeBatch({ at: EPOCH_MS + Math.floor(this.time.nowMs), actions });
-    await this.#bounded(20_000, (signal) => raft.propose(data, signal));
   }
 
   #bounded<T>(limitMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -252,12 +186,25 @@ class Simulation implements Machines {
 
   async #step(): Promise<void> {
     await this.time.step();
-    for (const host of this.managers) this.#raftChecks.check(host);
-    for (const host of this.workers) {
+    const { managers, workers } = this.machines;
+    for (const host of managers) this.#raftChecks.check(host);
+    if (this.#workload.isSuspended) this.#resume();
+    if (this.time.pending > PENDING_EVENTS_MAX)
+      this.#fail(`bounded queues: ${this.time.pending} events are under way`);
+    for (const host of workers) {
       if (!host.hasNews) continue;
       host.hasNews = false;
       this.#clusterChecks.endpoints(host.name, host.endpoints);
     }
+  }
+
+  /** Clients go on once the survivor of a lost cluster leads, and has applied what it kept. */
+  #resume(): void {
+    const leader = this.machines.leader();
+    const status = leader?.raft?.status();
+    const store = leader?.state?.store;
+    if (status !== undefined && store !== undefined && status.appliedIndex >= this.#workload.decided)
+      this.#workload.resume(store);
   }
 
   async #until(check: () => boolean, maxMs: number): Promise<boolean> {
@@ -284,11 +231,13 @@ class Simulation implements Machines {
     this.#healing = true;
     this.#remember('everything is healed');
     this.#faults.heal();
+    this.machines.tidy();
     const { time } = this;
     const from = time.nowMs;
     let nextMs = from;
     let problems: readonly string[] = ['nothing was looked at yet'];
     const firstEvent = time.events;
+    let index = 0;
     while (problems.length > 0 && this.failedAt === null) {
       if (time.nowMs > from + CONVERGENCE_MS || time.events > firstEvent + CONVERGENCE_EVENTS_MAX) {
         this.#fail(
@@ -300,7 +249,11 @@ class Simulation implements Machines {
       if (time.nowMs < nextMs) continue;
       nextMs = time.nowMs + CONVERGENCE_EVERY_MS;
       this.#faults.revive();
-      problems = convergenceProblems(this.managers, this.workers, this.#workload.kept);
+      const { managers, workers } = this.machines;
+      const { kept } = this.#workload;
+      problems =
+        index === 0 ? ['it was looked at once'] : convergenceProblems(managers, workers, { kept, index });
+      index = this.machines.leader()?.state?.store.index ?? index;
     }
     this.#convergedMs = Math.round(time.nowMs - from);
   }
@@ -351,7 +304,7 @@ class Simulation implements Machines {
 /** Runs one seed. */
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
   const simulation = new Simulation(options);
-  const restore = breakCore(options.broken ?? null);
+  const restore = breakCode(options.broken ?? null);
   process.on('unhandledRejection', simulation.onRejection);
   try {
     await simulation.time.rule(() => simulation.run());
@@ -365,20 +318,6 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
     process.off('unhandledRejection', simulation.onRejection);
   }
   return simulation.result();
-}
-
-/** A leader that counts replicas for entries of earlier terms too: figure 8 of the Raft paper. */
-function breakCore(broken: BrokenVariant | null): () => void {
-  if (broken !== 'commit-old-term') return () => {};
-  const { maybeCommit } = RaftLog.prototype;
-  RaftLog.prototype.maybeCommit = function (index, _term) {
-    if (index <= this.committed || index > this.lastIndex()) return false;
-    this.commitTo(index);
-    return true;
-  };
-  return () => {
-    RaftLog.prototype.maybeCommit = maybeCommit;
-  };
 }
 
 /** A seed for a fresh run, from the kernel. */

@@ -50,6 +50,11 @@ export class VirtualTime {
   #sequence = 0;
   #immediates: (() => void)[] = [];
 
+  /** Events that wait, cancelled ones too. */
+  get pending(): number {
+    return this.#heap.length;
+  }
+
   /** Runs `run` after `delayMs`, unless `owner` is dead by then; a paused owner's events wait. */
   after(delayMs: number, owner: Process | null, label: string, run: () => void): Timer {
     const atMs = this.nowMs + Math.max(0, delayMs);

@@ -92,7 +92,12 @@ export class WorkerHost {
   readonly #world: World;
   readonly #dice: Dice;
   readonly #managers: readonly string[];
+  /** Where its daemon is reached, should it become a manager. */
+  rpcAddress: string;
+  /** Hears of the role its sessions tell it. */
+  onRole: (role: 'manager' | 'worker', raftId: number) => void = () => {};
   #records = new Records();
+  #told: readonly string[] | null = null;
 
   constructor(
     world: World,
@@ -106,6 +111,7 @@ export class WorkerHost {
     this.name = name;
     this.nodeId = nodeId;
     this.#managers = managers;
+    this.rpcAddress = `${name}:2377`;
     this.engine = new Engine(world.time, this.#dice.fork(), onStart);
   }
 
@@ -121,6 +127,13 @@ export class WorkerHost {
       swarmdVersion: 'sim',
       networkRung: 'host-ports',
     };
+  }
+
+  /** Where it looks for a manager: where it was told last, or else what it started with. */
+  get knownManagers(): readonly string[] {
+    if (this.#told !== null) return this.#told;
+    const stored = (JSON.parse(this.#records.managers) as ManagerPeer[]).map(({ address }) => address);
+    return [this.rpcAddress, ...this.#managers, ...stored];
   }
 
   start(): void {
@@ -140,8 +153,10 @@ export class WorkerHost {
         nodeId: this.nodeId,
         dataDir: '',
         nodeAddress: this.name,
+        rpcAddress: this.rpcAddress,
         hostname: this.name,
-        initialManagers: this.#managers,
+        // A manager's worker asks its own manager first.
+        initialManagers: [this.rpcAddress, ...this.#managers],
       },
       {
         runtimes: [this.engine.runtime(process)],
@@ -162,7 +177,12 @@ export class WorkerHost {
           this.endpoints = [...state.endpoints.keys()];
           this.hasNews = true;
         },
-        onManagers: () => {},
+        onRole: (role, raftId) => {
+          if (process.alive && !this.isRetired) this.onRole(role, raftId);
+        },
+        onManagers: (managers) => {
+          if (process.alive) this.#told = managers.map(({ address }) => address);
+        },
         store: new SimWorkerStore(this.#records, inOrder),
       },
     );
@@ -177,6 +197,7 @@ export class WorkerHost {
     process.alive = false;
     this.process = null;
     this.agent = null;
+    this.#told = null;
     this.endpoints = [];
     this.hasNews = false;
     void this.engine.fake.close();

@@ -11,6 +11,7 @@ import { newId, type ServiceId } from '../../src/model/ids.ts';
 import type { Service } from '../../src/model/objects.ts';
 import type { ServiceSpec } from '../../src/model/spec.ts';
 import type { Action } from '../../src/manager/state/actions.ts';
+import type { StateView } from '../../src/manager/state/view.ts';
 import {
   checkLinearizable,
   type Operation,
@@ -18,6 +19,7 @@ import {
   type RegisterInput,
   type RegisterOutput,
 } from '../support/linearizability.ts';
+import { type Client, createAgain, createOnce } from './keyed-changes.ts';
 import type { ManagerHost, World } from './manager-host.ts';
 
 type RegisterOperation = {
@@ -29,7 +31,6 @@ type RegisterOperation = {
 
 const REGISTERS = 3;
 const FIRST_VALUE = 'first';
-const model = { ...registerModel, initial: { value: FIRST_VALUE } };
 const OPERATIONS_MAX = 400;
 const CALL_TIMEOUT_MS = 10_000;
 const SEARCH_STEPS_MAX = 1_000_000;
@@ -45,13 +46,21 @@ const refusals = [
 
 /** The clients of one run. */
 export class Workload {
-  readonly counts = { calls: 0, acknowledged: 0, refused: 0, unknown: 0, reads: 0, writes: 0 };
-  /** Services whose creation was acknowledged and whose removal was never asked for. */
-  readonly kept = new Set<string>();
+  readonly counts = { calls: 0, acknowledged: 0, refused: 0, unknown: 0, reads: 0, writes: 0, keyed: 0 };
+  /** Services whose creation was acknowledged and whose removal was never asked for, and when they were created. */
+  readonly kept = new Map<string, number>();
+  /** Clients wait for the survivor of a lost cluster. */
+  isSuspended = false;
   readonly #removed = new Set<string>();
   readonly #world: World;
   readonly #hosts: () => readonly ManagerHost[];
-  readonly #histories: RegisterOperation[][] = [];
+  #histories: RegisterOperation[][] = [];
+  /** What each register held at the beginning of its history. */
+  #initial: (string | null)[] = [];
+  /** The cluster lost what came after this entry. */
+  #rewoundTo = 0;
+  /** And decided what there is up to this one. */
+  decided = 0;
   #order = 0;
   #value = 0;
   #name = 0;
@@ -60,7 +69,40 @@ export class Workload {
   constructor(world: World, hosts: () => readonly ManagerHost[]) {
     this.#world = world;
     this.#hosts = hosts;
-    for (let i = 0; i < REGISTERS; i++) this.#histories.push([]);
+    for (let i = 0; i < REGISTERS; i++) this.#begin(FIRST_VALUE);
+  }
+
+  #begin(initial: string | null): void {
+    this.#histories.push([]);
+    this.#initial.push(initial);
+  }
+
+  /**
+   * The cluster lost everything after entry `index`: up to now its history must be linearizable, and from the state
+   * it goes on with it must be again.
+   */
+  rewind(index: number, decided: number): void {
+    this.judge();
+    this.decided = decided;
+    this.#histories = [];
+    this.#initial = [];
+    this.#rewoundTo = index;
+    this.isSuspended = true;
+  }
+
+  /** The survivor leads: `store` is what it goes on with. */
+  resume(store: StateView): void {
+    this.isSuspended = false;
+    for (let i = 0; i < REGISTERS; i++)
+      this.#begin(store.byName('service', `register-${i}`)?.spec.labels['value'] ?? null);
+    for (const [id, version] of this.kept) {
+      if (store.get('service', id) !== undefined) continue;
+      this.kept.delete(id);
+      if (version <= this.#rewoundTo)
+        this.#world.violation(
+          `service ${id} of entry ${version} is lost, the survivor had ${this.#rewoundTo}`,
+        );
+    }
   }
 
   /** The registers: services that run nothing, whose label holds the value. */
@@ -85,10 +127,11 @@ export class Workload {
 
   /** One user does one thing. */
   act(): void {
-    if (this.#busy > 8) return;
+    if (this.#busy > 8 || this.isSuspended) return;
     const { dice } = this.#world;
     const roll = dice.below(100);
-    if (roll < 25) this.#run(() => this.#create());
+    if (roll < 18) this.#run(() => this.#create());
+    else if (roll < 25) this.#run(() => this.#createOnce());
     else if (roll < 45) this.#run(() => this.#change((spec) => scaled(spec, dice.below(7))));
     else if (roll < 65) this.#run(() => this.#change((spec) => this.#updated(spec)));
     else if (roll < 72) this.#run(() => this.#rollback());
@@ -99,6 +142,7 @@ export class Workload {
   /** One client reads or writes one register. */
   register(): void {
     const { dice } = this.#world;
+    if (this.isSuspended) return;
     const register = dice.below(REGISTERS);
     const history = this.#histories[register] as RegisterOperation[];
     if (history.length >= OPERATIONS_MAX || this.#busy > 16) return;
@@ -111,7 +155,8 @@ export class Workload {
   judge(): number {
     let unknown = 0;
     this.#histories.forEach((history, register) => {
-      const verdict = checkLinearizable(model, history, SEARCH_STEPS_MAX);
+      const initial = { value: this.#initial[register] ?? null };
+      const verdict = checkLinearizable({ ...registerModel, initial }, history, SEARCH_STEPS_MAX);
       if (verdict.linearizable === 'unknown') unknown += 1;
       if (verdict.linearizable === false)
         this.#world.violation(
@@ -156,10 +201,37 @@ export class Workload {
         ? ({ kind: 'global' } as const)
         : ({ kind: 'replicated', replicas: dice.below(7) } as const),
     };
-    const { id } = await this.#call<ServiceView>('service.create', { spec });
+    this.#keep(await this.#call<ServiceView>('service.create', { spec }));
+  }
+
+  #keep({ id, meta }: ServiceView): void {
     this.counts.acknowledged += 1;
     // Somebody else may have found and removed it before its maker heard of it.
-    if (!this.#removed.has(id)) this.kept.add(id);
+    if (!this.#removed.has(id)) this.kept.set(id, meta.version);
+  }
+
+  /** A client that asks again until it is told, and perhaps once more when what it made is gone. */
+  async #createOnce(): Promise<void> {
+    const { dice, time } = this.#world;
+    const client: Client = {
+      dice,
+      call: (method, params) => this.#call(method, params),
+      sleep: (ms) => time.sleep(ms, null, 'client'),
+    };
+    const spec = {
+      ...serviceSpec(`once-${this.#name++}`),
+      mode: { kind: 'replicated', replicas: 0 },
+    } as const;
+    const made = await createOnce(client, spec);
+    if (made === null) return;
+    this.counts.keyed += 1;
+    this.#keep(made);
+    if (dice.chance(500)) return;
+    this.kept.delete(made.id);
+    this.#removed.add(made.id);
+    await this.#call('service.remove', { ref: made.id });
+    await client.sleep(dice.below(2_000));
+    await createAgain(client, made);
   }
 
   async #some(): Promise<ServiceView | undefined> {
@@ -224,8 +296,8 @@ export class Workload {
       maxFailureRatio: dice.oneOf(0, 0.5),
     } as const;
     const restart = {
-      ...spec.task.restart, // Without a wait a task that always fails is a storm that never ends, in which tiny logs cannot be caught up with.
-      delayMs: bad ? 3_000 : dice.oneOf(0, 200, 2_000),
+      ...spec.task.restart,
+      delayMs: dice.oneOf(0, 200, 2_000),
     };
     const nanoCpus = dice.oneOf(0, 0, 500_000_000, 1_500_000_000);
     const resources = nanoCpus === 0 ? {} : { reservations: { nanoCpus } };
@@ -256,7 +328,8 @@ export class Workload {
     const from = service.spec.labels['value'] ?? null;
     this.counts.reads += 1;
     history.push({ input: { kind: 'read' }, output: { value: from }, calledAt, returnedAt: ++this.#order });
-    if (!this.#world.dice.chance(700)) return;
+    // What follows would be a write of a history that is over.
+    if (!this.#histories.includes(history) || !this.#world.dice.chance(700)) return;
     const to = `v${this.#value++}`;
     const spec = { ...service.spec, labels: { value: to } };
     const write: RegisterOperation = {

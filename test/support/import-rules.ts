@@ -88,7 +88,7 @@ export const importRules: readonly ImportRule[] = [
 
 /** The only files of src that may import a package (an import of its subpaths counts). */
 export const packageDoors: Readonly<Record<string, readonly string[]>> = {
-  level: ['raft/level-storage.ts'],
+  level: ['raft/level-database.ts'],
   dockerode: ['worker/docker-*.ts'],
   dns2: ['dns/server.ts'],
   ws: ['rpc/**'],

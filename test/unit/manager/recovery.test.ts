@@ -95,11 +95,12 @@ describe('an announced address', () => {
     assert.throws(() => parseAnnouncement(undefined, { address: 'new:5' }), { code: 'INVALID_ARGUMENT' });
   });
 
-  it('is told to every manager until the state has it; who moved, too, is looked for where others say', async () => {
+  it('is told to every manager until state and group have it; who moved, too, is looked for where others say', async () => {
     const log = aLog();
     const clock = new ManualClock();
     const told: string[] = [];
     const where = new Map(members.map(({ id, address }) => [id, address]));
+    let listed: readonly RaftMember[] = members;
     const reached = (): RaftMember[] => members.map((one) => ({ ...one, address: where.get(one.id) ?? '' }));
     const answer = { members: [{ id: 3, address: 'moved:3' }] };
     const announcer = new Announcer({
@@ -108,6 +109,7 @@ describe('an announced address', () => {
       self: { ...member('m2', 2), address: 'new:2' },
       view: log.store,
       members: reached,
+      listed: () => listed,
       note: (id, address) => void where.set(id, address),
       here: () => Promise.resolve(),
       connect: ({ address }) => {
@@ -133,6 +135,10 @@ describe('an announced address', () => {
     log.apply([{ kind: 'update', table: 'node', object, expect: node.meta.version }]);
     told.length = 0;
     await look();
+    assert.ok(told.length > 0, 'the group has the old address still, and so has who restarts');
+    listed = members.map((one) => (one.id === 2 ? { ...one, address: 'new:2' } : one));
+    await look();
+    told.length = 0;
     await look();
     assert.deepEqual(told, []);
     await announcer.stop();

@@ -141,7 +141,7 @@ describe('messages', () => {
     );
     const ack = { from: 1, to: 2, index: 3, term: 4, next: 5 };
     assert.deepEqual(decodeFrame(encodeAck(ack)), { kind: 'snapshot-ack', ack });
-    const list = { to: 7, contacts: [{ id: 1, nodeId: 'ä', address: '[::1]:4' }] };
+    const list = { to: 7, index: 9, contacts: [{ id: 1, nodeId: 'ä', address: '[::1]:4' }] };
     assert.deepEqual(decodeFrame(encodeContactList(list)), { kind: 'contacts', list });
   });
 

@@ -377,6 +377,8 @@ describe('three members', () => {
     const leader = leaderOf(cluster);
     const behind = [1, 2, 3].find((id) => id !== leader) ?? 0;
     cluster.crash(behind);
+    // The leader keeps what a follower needs that it believes to be there.
+    await cluster.run(250);
     for (let i = 0; i < 6; i++) await proposeMany(cluster, leader, 25, `${i}-`);
     assert.ok((cluster.get(leader).disk.entries[0]?.index ?? 0) > 60, 'the log was cut');
     await cluster.start(behind, 'restart');
@@ -391,6 +393,26 @@ describe('three members', () => {
     await cluster.start(4, 'restart');
     await proposeMany(cluster, leaderOf(cluster), 3, 'after');
     await cluster.until(() => sameState(cluster, [1, 2, 3, 4]), 'also after its restart');
+    assert.deepEqual(cluster.violations, []);
+  });
+
+  test('a newcomer, and a member that was away, catch up with a leader that moved', async () => {
+    const cluster = await formed([1, 2, 3], 4);
+    const leader = leaderOf(cluster);
+    const away = [1, 2, 3].find((id) => id !== leader) ?? 0;
+    cluster.crash(away);
+    const moved = { ...cluster.get(leader).member, address: 'elsewhere:1' };
+    cluster.get(leader).address = moved.address;
+    for (const id of [1, 2, 3]) if (id !== away) cluster.nodeOf(id).noteAddress(leader, moved.address);
+    await cluster.whilePumping(cluster.nodeOf(leader).addMember(moved, forever));
+    await proposeMany(cluster, leader, 5, 'after');
+    await cluster.start(away, 'restart');
+    await cluster.until(() => sameState(cluster, [1, 2, 3]), 'the member that was away caught up');
+    assert.equal(leaderOf(cluster), leader, 'and needed no other leader for it');
+    const newcomer = cluster.define(4);
+    await cluster.start(4, 'join');
+    await cluster.whilePumping(cluster.nodeOf(leader).addMember(newcomer.member, forever));
+    await cluster.until(() => sameState(cluster, [1, 2, 3, 4]), 'the newcomer caught up');
     assert.deepEqual(cluster.violations, []);
   });
 

@@ -192,9 +192,11 @@ describe('what is written to go on alone', () => {
     const again = forcedStart(state, 1);
     assert.equal(again, null, 'a second time there is nothing to write');
     const table = new MemberTable(EMPTY_CONFIG, []);
-    if (state.snapshot !== null) table.restore(state.snapshot.config, state.snapshot.data);
+    if (state.snapshot !== null)
+      table.restore(state.snapshot.config, state.snapshot.data, state.snapshot.index);
     for (const entry of state.entries) {
-      if (entry.kind === 'config') table.apply(configChangeOf(entry.data), { ...EMPTY_CONFIG, voters: [1] });
+      if (entry.kind !== 'config') continue;
+      table.apply(configChangeOf(entry.data), { ...EMPTY_CONFIG, voters: [1] }, entry.index);
     }
     return { voters: table.list.map(({ id }) => id), expelled: table.expelled };
   }

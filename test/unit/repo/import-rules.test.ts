@@ -116,7 +116,7 @@ const accepted: readonly (readonly [path: string, source: string])[] = [
   ['src/model/spec.ts', "import { ok } from '../base/result.ts';"],
   ['src/raft/driver.ts', "import { step } from './core/step.ts';"],
   ['src/raft/core/step.ts', "import { quorum } from './quorum.ts';"],
-  ['src/raft/level-storage.ts', "import { Level } from 'level';"],
+  ['src/raft/level-database.ts', "import { Level } from 'level';"],
   ['src/manager/scheduler/schedule.ts', "import { tasks } from '../state/store.ts';"],
   ['src/manager/dispatcher/core.ts', "import { changes } from '../state/feed.ts';"],
   ['src/manager/dispatcher/server.ts', "import { step } from './core.ts';"],
@@ -166,7 +166,7 @@ const lintSamples: readonly (readonly [path: string, source: string, rule: strin
   ['src/node/i.ts', 'export const loose: any = 1;', 'no-explicit-any'],
   ['src/http/j.ts', "import { k } from './k.ts';\nexport const j: number = k;", 'no-cycle'],
   ['src/http/k.ts', "import { j } from './j.ts';\nexport const k: number = j;", 'no-cycle'],
-  ['src/raft/level-storage.ts', "import 'level';", ''],
+  ['src/raft/level-database.ts', "import 'level';", ''],
   ['src/base/clock.ts', 'export const now = Date.now();', ''],
 ];
 
