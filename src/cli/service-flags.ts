@@ -15,6 +15,7 @@ export function addServiceFlags(command: SwarmdCommand, mode: Mode): void {
   command
     .flag('-d, --detach', 'do not wait for the tasks to run')
     .flag('-q, --quiet', 'no progress')
+    .flag('--dry-run', 'show where the tasks would go; nothing is changed')
     .flag('--strict', 'exit with 1 when an automatic rollback undid the change')
     .value('--endpoint-mode <mode>', 'vip or dnsrr')
     .value('--replicas <count>', 'number of tasks')
