@@ -65,6 +65,10 @@ function addHealthFlags(command: SwarmdCommand): void {
 function addPlacementFlags(command: SwarmdCommand): void {
   command
     .value('--replicas-max-per-node <count>', 'most tasks one node may run (0: no limit)')
+    .value(
+      '--rebalance <options>',
+      'move tasks to nodes that join or return: on, off, or max-moves=1,margin=2,cooldown=1m',
+    )
     .value('--restart-condition <condition>', 'none, on-failure or any')
     .value('--restart-delay <duration>', 'time before a restart (5s)')
     .value('--restart-max-attempts <count>', 'restarts before giving up (0: no limit)')

@@ -61,6 +61,12 @@ export const importRules: readonly ImportRule[] = [
     mayImport: [...LEAVES, 'manager/state/**'],
     pure: true,
   },
+  // Rebalancing asks the scheduler where a task would go.
+  {
+    files: ['manager/orchestrator/rebalance.ts'],
+    mayImport: [...LEAVES, 'manager/state/**', 'manager/scheduler/**'],
+    pure: true,
+  },
   // The updater works on the slots and makes the tasks that the orchestrators keep.
   {
     files: ['manager/update/**'],

@@ -16,7 +16,7 @@ import type {
 import type { TaskId } from '../../model/ids.ts';
 import type { ClusterNode, Service, Task } from '../../model/objects.ts';
 import { resourceClaim } from '../../model/resource-claims.ts';
-import { isActive, slotsOf } from '../orchestrator/slots.ts';
+import { isActive, isGlobal, slotsOf } from '../orchestrator/slots.ts';
 import { filters, preparePipeline, type Filter } from '../scheduler/filters.ts';
 import { hostPortKeys, readNodes, versionKey, type NodeInfo } from '../scheduler/node-info.ts';
 import { buildSpreadTree, FAILURES_MIN } from '../scheduler/spread-tree.ts';
@@ -202,15 +202,17 @@ function shortOf(task: Task, info: NodeInfo): Detail {
   return { reason: short.join('; '), help: 'lower the reservation, stop other tasks there, or add nodes' };
 }
 
-function nameOf(task: Task, hostname: string): string {
-  return `${task.serviceAnnotations.name}.${task.slot > 0 ? task.slot : hostname}`;
+function nameOf(view: StateView, task: Task, hostname: string): string {
+  const service = view.get('service', task.serviceId);
+  const place = service !== undefined && isGlobal(service) ? hostname : task.slot;
+  return `${task.serviceAnnotations.name}.${place}`;
 }
 
 function explainState(view: StateView, task: Task, nodes: readonly NodeExplanation[]): TaskExplanation {
   const hostname = nodes.find((node) => node.nodeId === task.nodeId)?.hostname ?? task.nodeId;
   return {
     taskId: task.id,
-    name: nameOf(task, hostname),
+    name: nameOf(view, task, hostname),
     nodeId: task.nodeId,
     hostname,
     state: task.status.state,

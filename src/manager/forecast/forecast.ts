@@ -8,7 +8,7 @@ import type { Forecast, ForecastMove, ForecastShortage } from '../../model/forec
 import type { NodeId } from '../../model/ids.ts';
 import type { ClusterNode, Service, Task } from '../../model/objects.ts';
 import { isTerminalState } from '../../model/task-state.ts';
-import { isActive, slotKey, slotsOf } from '../orchestrator/slots.ts';
+import { isActive, isGlobal, slotKey, slotsOf } from '../orchestrator/slots.ts';
 import type { Action, Refusal } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { settle } from './settle.ts';
@@ -103,7 +103,7 @@ function placesOf(view: StateView): Map<string, Place> {
       const task = slot.active.at(-1);
       if (task === undefined || isTerminalState(task.status.state)) continue;
       const hostname = hostnameOf(view, task.nodeId);
-      const name = `${service.spec.name}.${task.slot > 0 ? task.slot : hostname}`;
+      const name = `${service.spec.name}.${isGlobal(service) ? hostname : task.slot}`;
       places.set(`${service.id}/${slotKey(service, task)}`, {
         task,
         service: service.spec.name,

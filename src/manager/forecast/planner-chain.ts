@@ -4,6 +4,7 @@ import { planEnforcement } from '../orchestrator/constraint-enforcer.ts';
 import { planGlobal } from '../orchestrator/global.ts';
 import { planJobs } from '../orchestrator/jobs.ts';
 import { planReaping } from '../orchestrator/reaper.ts';
+import { planRebalancing } from '../orchestrator/rebalance.ts';
 import { planReplicated } from '../orchestrator/replicated.ts';
 import { planDelayedStarts } from '../orchestrator/restart.ts';
 import { planScheduling } from '../scheduler/scheduler.ts';
@@ -19,6 +20,8 @@ export interface NamedPlanner {
 export const planners: readonly NamedPlanner[] = [
   { name: 'reaper', plan: planReaping },
   { name: 'enforcer', plan: planEnforcement },
+  // Before those that would replace a moved task that failed beside one that still runs.
+  { name: 'rebalance', plan: planRebalancing },
   { name: 'replicated', plan: planReplicated },
   { name: 'global', plan: planGlobal },
   { name: 'jobs', plan: planJobs },
