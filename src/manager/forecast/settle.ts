@@ -15,8 +15,10 @@ import { planners } from './planner-chain.ts';
 
 /** Turns of all planners, at most. */
 const TURNS_MAX = 2_000;
-/** Tasks looked at over all turns, at most: a forecast must not hold up the leader. */
-const TASK_VISITS_MAX = 2_000_000;
+/** Tasks and nodes looked at over all turns, at most: a forecast must not hold up the leader. */
+const VISITS_MAX = 300_000;
+/** Turns that are made however large the cluster is. */
+const TURNS_MIN = 6;
 /** How far ahead of now a forecast looks, milliseconds. */
 const HORIZON_MS = 60 * 60_000;
 
@@ -35,7 +37,8 @@ export function settle(
 ): boolean {
   let { nowMs } = context;
   let visits = 0;
-  for (let turn = 0; turn < TURNS_MAX && visits <= TASK_VISITS_MAX; turn++) {
+  for (let turn = 0; turn < TURNS_MAX; turn++) {
+    if (turn >= TURNS_MIN && visits > VISITS_MAX) return false;
     visits += view.count('task') + view.count('node');
     let wakeAt: number | null = null;
     let changed = false;
