@@ -7,7 +7,7 @@
  */
 import { parseArgs } from 'node:util';
 import { seededRandom } from '../src/base/random.ts';
-import { planners } from '../src/manager/leadership.ts';
+import { planners } from '../src/manager/forecast/planner-chain.ts';
 import type { Action } from '../src/manager/state/actions.ts';
 import { splitActions } from '../src/manager/state/split.ts';
 import type { Store } from '../src/manager/state/store.ts';

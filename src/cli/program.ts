@@ -8,6 +8,7 @@ import {
   registerJoinToken,
   registerLeave,
 } from './commands/cluster.ts';
+import { registerServiceExplain, registerTask, registerWhatIf } from './commands/explain.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerNode } from './commands/node.ts';
 import { registerQuickstart } from './commands/quickstart.ts';
@@ -73,10 +74,12 @@ export function makeProgram(run: Run): SwarmdCommand {
   registerJoinToken(program, run);
   registerNode(program, run);
   registerService(program, run);
+  registerTask(program, run);
   registerStack(program, run);
   registerNetwork(program, run);
   registerFileObjects(program, run, 'secret');
   registerFileObjects(program, run, 'config');
+  registerWhatIf(program, run);
   registerSnapshot(program, run);
   registerLog(program, run);
   group(program);
@@ -86,7 +89,7 @@ export function makeProgram(run: Run): SwarmdCommand {
 function registerService(program: SwarmdCommand, run: Run): void {
   const service = program.sub(
     'service',
-    'services: create, ls, ps, inspect, scale, update, rollback, logs, rm',
+    'services: create, ls, ps, inspect, scale, update, rollback, logs, explain, rm',
   );
   registerServiceCreate(service, run);
   registerServiceList(service, run);
@@ -96,6 +99,7 @@ function registerService(program: SwarmdCommand, run: Run): void {
   registerServiceUpdate(service, run);
   registerServiceRollback(service, run);
   registerServiceLogs(service, run);
+  registerServiceExplain(service, run);
   registerServiceRemove(service, run);
 }
 
@@ -105,6 +109,8 @@ const GROUPS: Readonly<Record<string, string>> = {
   snapshot: helpGroups.cluster,
   log: helpGroups.cluster,
   service: helpGroups.work,
+  task: helpGroups.work,
+  whatif: helpGroups.cluster,
   stack: helpGroups.work,
   network: helpGroups.objects,
   secret: helpGroups.objects,

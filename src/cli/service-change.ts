@@ -22,6 +22,7 @@ import {
   parseUlimit,
   type FlagReader,
 } from './flag-values.ts';
+import { rebalanceOf } from './rebalance-flag.ts';
 import {
   containerScalars,
   envLines,
@@ -43,8 +44,11 @@ export interface ChangeInput {
 /** The spec after the flags. */
 export function changeSpec(input: ChangeInput): ServiceSpec {
   const { flags, spec } = input;
+  const { rebalance: before, ...kept } = spec;
+  const rebalance = rebalanceOf(flags, before);
   return {
-    ...spec,
+    ...kept,
+    ...(rebalance === undefined ? {} : { rebalance }),
     labels: changedMap(flags, 'label', spec.labels),
     mode: changeMode(flags, spec.mode),
     update: updateConfigOf(flags, 'update', spec.update),

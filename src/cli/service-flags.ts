@@ -15,6 +15,7 @@ export function addServiceFlags(command: SwarmdCommand, mode: Mode): void {
   command
     .flag('-d, --detach', 'do not wait for the tasks to run')
     .flag('-q, --quiet', 'no progress')
+    .flag('--dry-run', 'show where the tasks would go; nothing is changed')
     .flag('--strict', 'exit with 1 when an automatic rollback undid the change')
     .value('--endpoint-mode <mode>', 'vip or dnsrr')
     .value('--replicas <count>', 'number of tasks')
@@ -64,6 +65,10 @@ function addHealthFlags(command: SwarmdCommand): void {
 function addPlacementFlags(command: SwarmdCommand): void {
   command
     .value('--replicas-max-per-node <count>', 'most tasks one node may run (0: no limit)')
+    .value(
+      '--rebalance <options>',
+      'move tasks to nodes that join or return: on, off, or max-moves=1,margin=2,cooldown=1m',
+    )
     .value('--restart-condition <condition>', 'none, on-failure or any')
     .value('--restart-delay <duration>', 'time before a restart (5s)')
     .value('--restart-max-attempts <count>', 'restarts before giving up (0: no limit)')

@@ -26,6 +26,7 @@ import { effectiveCapabilities } from '../stack/capabilities.ts';
 import { didYouMean } from '../stack/compose-error.ts';
 import { SwarmdError } from '../base/errors.ts';
 import { UsageError } from './command.ts';
+import { rebalanceOf } from './rebalance-flag.ts';
 import {
   commaPairs,
   keyValues,
@@ -58,7 +59,9 @@ export function createSpec(input: CreateInput): ServiceSpec {
   const container = createContainer(input, runtime);
   const logDriver = flags.text('log-driver');
   const logOptions = keyValues('log-opt', flags.list('log-opt'));
+  const rebalance = rebalanceOf(flags, undefined);
   return {
+    ...(rebalance === undefined ? {} : { rebalance }),
     ...defaultServiceSpec,
     name: input.name,
     labels: keyValues('label', flags.list('label')),

@@ -9,14 +9,10 @@ import { errorMessage } from '../base/errors.ts';
 import type { LogFields, Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { Action, Proposer, ProposeResult, Refusal } from './state/actions.ts';
-import { earlier, type Planner } from './state/planner.ts';
+import type { NamedPlanner } from './forecast/planner-chain.ts';
+import { earlier } from './state/planner.ts';
 import { splitActions } from './state/split.ts';
 import type { Store } from './state/store.ts';
-
-export interface NamedPlanner {
-  readonly name: string;
-  readonly plan: Planner;
-}
 
 export interface ControlLoopDependencies {
   readonly store: Store;

@@ -11,34 +11,11 @@ import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
 import { finishDemotion } from './api/roles.ts';
 import { retireExpelled } from './expelled-managers.ts';
-import { planAllocation, planAttachments } from './allocator/allocator.ts';
-import { ControlLoop, type NamedPlanner } from './control-loop.ts';
+import { ControlLoop } from './control-loop.ts';
 import { DispatcherServer } from './dispatcher/server.ts';
-import { planEnforcement } from './orchestrator/constraint-enforcer.ts';
-import { planGlobal } from './orchestrator/global.ts';
-import { planJobs } from './orchestrator/jobs.ts';
-import { planReaping } from './orchestrator/reaper.ts';
-import { planReplicated } from './orchestrator/replicated.ts';
-import { planDelayedStarts } from './orchestrator/restart.ts';
-import { planScheduling } from './scheduler/scheduler.ts';
-import { planUpdates } from './update/updates.ts';
+import { planners } from './forecast/planner-chain.ts';
 import type { Proposer } from './state/actions.ts';
 import type { StoreStateMachine } from './state-machine.ts';
-
-/** Every planner, in the order of a turn: what exists, what should, where it goes, what it is given there. */
-export const planners: readonly NamedPlanner[] = [
-  { name: 'reaper', plan: planReaping },
-  { name: 'enforcer', plan: planEnforcement },
-  { name: 'replicated', plan: planReplicated },
-  { name: 'global', plan: planGlobal },
-  { name: 'jobs', plan: planJobs },
-  { name: 'updates', plan: planUpdates },
-  { name: 'delayed-starts', plan: planDelayedStarts },
-  { name: 'allocator', plan: planAllocation },
-  { name: 'scheduler', plan: planScheduling },
-  // A task placed just now needs its node attached to its networks before it can be sent there.
-  { name: 'attachments', plan: planAttachments },
-];
 
 /** The part of the consensus driver the leader works on. */
 export interface ConsensusGroup {

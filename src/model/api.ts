@@ -6,6 +6,7 @@
  * on where the caller read one; errors are SwarmdErrors.
  */
 import type { Cluster, ClusterNode, Config, Network, Secret, Service, Task } from './objects.ts';
+import type { Forecast, ServiceExplanation, TaskPlacementExplanation } from './forecast.ts';
 import type { LogRecord } from './wire.ts';
 import type { ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, ServiceSpec } from './spec.ts';
 
@@ -108,6 +109,12 @@ export interface ApiMethods {
   'node.update': { params: { ref: string; version: number; spec: NodeSpec } & Keyed; result: NodeView };
   'node.remove': { params: { ref: string; force: boolean } & Keyed; result: null };
 
+  /** What losing (as if down) and draining the nodes would do; refs. Nothing is changed. */
+  'node.forecast': {
+    params: { lose: readonly string[]; drain: readonly string[] };
+    result: Forecast;
+  };
+
   'service.create': { params: { spec: ServiceSpec } & Keyed; result: ServiceView };
   'service.list': { params: { stack: string | null }; result: ServiceView[] };
   'service.inspect': { params: { ref: string }; result: ServiceView };
@@ -118,12 +125,18 @@ export interface ApiMethods {
   'service.rollback': { params: { ref: string; version: number } & Keyed; result: ServiceView };
   'service.remove': { params: { ref: string } & Keyed; result: null };
 
+  /** Why its tasks are where they are, and how each node stands to one more. */
+  'service.explain': { params: { ref: string }; result: ServiceExplanation };
+  /** What updating `service` to the spec would do, or creating it (null). Nothing is changed. */
+  'service.forecast': { params: { service: string | null; spec: ServiceSpec }; result: Forecast };
+
   /** `service` and `node` are refs; null: any. `desiredState` filters. */
   'task.list': {
     params: { service: string | null; node: string | null; stack: string | null };
     result: Task[];
   };
   'task.inspect': { params: { ref: string }; result: Task };
+  'task.explain': { params: { ref: string }; result: TaskPlacementExplanation };
 
   'network.create': { params: { spec: NetworkSpec } & Keyed; result: Network };
   'network.list': { params: { stack: string | null }; result: Network[] };

@@ -4,6 +4,7 @@ import type {
   ContainerSpec,
   EndpointSpec,
   Placement,
+  RebalanceConfig,
   RestartPolicy,
   ServiceSpec,
   TaskSpec,
@@ -25,6 +26,9 @@ export const defaultUpdateConfig: UpdateConfig = {
   maxFailureRatio: 0,
   order: 'stop-first',
 };
+
+/** What rebalancing does where a service asks for it and says no more. */
+export const defaultRebalanceConfig: RebalanceConfig = { maxMoves: 1, margin: 2, cooldownMs: 60_000 };
 
 export const defaultPlacement: Placement = {
   constraints: [],

@@ -219,6 +219,8 @@ export interface Task {
   readonly restarts?: RestartHistory;
   /** Set when the task ended and its restart policy asks for no replacement: it keeps its slot. */
   readonly finished?: boolean;
+  /** Set on a task made by rebalancing: the task of its slot that stops once this one is up. */
+  readonly movedFrom?: TaskId;
   /** Set on a task made by the updater. */
   readonly update?: TaskUpdateMark;
 }

@@ -8,6 +8,7 @@ import {
   defaultContainerSpec,
   defaultEndpointSpec,
   defaultPlacement,
+  defaultRebalanceConfig,
   defaultRestartPolicy,
   defaultServiceSpec,
   defaultTaskSpec,
@@ -39,6 +40,7 @@ import type {
   NetworkAttachmentConfig,
   Placement,
   PortConfig,
+  RebalanceConfig,
   ResourceAmount,
   ResourceRequirements,
   RestartPolicy,
@@ -207,6 +209,12 @@ const updateConfig = object<UpdateConfig>({
   order: withDefault(oneOf(['stop-first', 'start-first']), defaultUpdateConfig.order),
 });
 
+const rebalance = object<RebalanceConfig>({
+  maxMoves: withDefault(integer(1, REPLICAS_MAX), defaultRebalanceConfig.maxMoves),
+  margin: withDefault(integer(2, REPLICAS_MAX), defaultRebalanceConfig.margin),
+  cooldownMs: withDefault(durationMs, defaultRebalanceConfig.cooldownMs),
+});
+
 const port = object<PortConfig>({
   name: optional(text),
   protocol: withDefault(oneOf(['tcp', 'udp', 'sctp']), 'tcp'),
@@ -254,4 +262,5 @@ export const readServiceSpec: Reader<ServiceSpec> = object<ServiceSpec>({
   update: withDefault(updateConfig, defaultServiceSpec.update),
   rollback: withDefault(updateConfig, defaultServiceSpec.rollback),
   endpoint: withDefault(endpoint, defaultServiceSpec.endpoint),
+  rebalance: optional(rebalance),
 });

@@ -175,12 +175,24 @@ export type ServiceMode =
   | { readonly kind: 'replicated-job'; readonly maxConcurrent: number; readonly totalCompletions: number }
   | { readonly kind: 'global-job' };
 
+/** Moves of running tasks to nodes that came back or joined. Replicated services only. */
+export interface RebalanceConfig {
+  /** Moves under way at once; 1 or more. */
+  readonly maxMoves: number;
+  /** Tasks of the service by which one place must be above another; 2 or more. */
+  readonly margin: number;
+  /** Time a node must be unchanged before it is given tasks, and to wait after a move that failed. */
+  readonly cooldownMs: number;
+}
+
 export interface ServiceSpec extends Annotations {
   readonly task: TaskSpec;
   readonly mode: ServiceMode;
   readonly update: UpdateConfig;
   readonly rollback: UpdateConfig;
   readonly endpoint: EndpointSpec;
+  /** Absent: tasks stay where they are. */
+  readonly rebalance?: RebalanceConfig;
 }
 
 export type NodeRole = 'manager' | 'worker';

@@ -41,6 +41,11 @@ function checkMode(spec: ServiceSpec, problems: Problems): void {
   if (spec.rollback.failureAction === 'rollback') {
     problems.push('rollback.failureAction: a rollback is never rolled back; use pause or continue');
   }
+  if (kind !== 'replicated' && spec.rebalance !== undefined) {
+    problems.push(
+      'rebalance: only a replicated service has tasks that may move; use it with mode replicated',
+    );
+  }
   if ((kind === 'global' || kind === 'global-job') && spec.task.placement.maxReplicasPerNode !== 0) {
     problems.push(
       'task.placement.maxReplicasPerNode: a global service has one task a node; use it with mode replicated',

@@ -1,8 +1,14 @@
 /** The `deploy` section of a service, and the older keys that mean the same. */
-import { defaultPlacement, defaultRestartPolicy, defaultUpdateConfig } from '../model/defaults.ts';
+import {
+  defaultPlacement,
+  defaultRebalanceConfig,
+  defaultRestartPolicy,
+  defaultUpdateConfig,
+} from '../model/defaults.ts';
 import type {
   EndpointSpec,
   Placement,
+  RebalanceConfig,
   ResourceAmount,
   ResourceRequirements,
   RestartPolicy,
@@ -32,6 +38,7 @@ import {
   deployKeys,
   limitsKeys,
   placementKeys,
+  rebalanceKeys,
   reservationsKeys,
   resourcesKeys,
   restartKeys,
@@ -94,6 +101,27 @@ export function readUpdateConfig(
       monitorMs: optional(config, at, 'monitor', durationMs),
       maxFailureRatio: optional(config, at, 'max_failure_ratio', ratio),
       order: optional(config, at, 'order', choice(['stop-first', 'start-first'])),
+    }),
+  };
+}
+
+/** `deploy.x-rebalance`; absent: tasks stay where they are. */
+export function readRebalance(
+  deploy: MappingNode,
+  path: string,
+  context: LoadContext,
+): RebalanceConfig | undefined {
+  const at = `${path}.deploy.x-rebalance`;
+  const node = get(deploy, 'x-rebalance');
+  if (node === undefined) return undefined;
+  const config = mapping(node, at);
+  checkKeys(config, at, rebalanceKeys, context.warnings);
+  return {
+    ...defaultRebalanceConfig,
+    ...compact({
+      maxMoves: optional(config, at, 'max_moves', integer(1)),
+      margin: optional(config, at, 'margin', integer(2)),
+      cooldownMs: optional(config, at, 'cooldown', durationMs),
     }),
   };
 }

@@ -130,6 +130,9 @@ export const updateKeys: KeyTable = {
   known: ['parallelism', 'delay', 'failure_action', 'monitor', 'max_failure_ratio', 'order'],
 };
 
+/** Of `deploy.x-rebalance`, swarmd's own: other readers of compose files pass over it. */
+export const rebalanceKeys: KeyTable = { known: ['max_moves', 'margin', 'cooldown'] };
+
 export const restartKeys: KeyTable = { known: ['condition', 'delay', 'max_attempts', 'window'] };
 
 export const resourcesKeys: KeyTable = { known: ['limits', 'reservations'] };

@@ -36,6 +36,7 @@ import {
   readEndpointMode,
   readMode,
   readPlacement,
+  readRebalance,
   readResources,
   readRestartPolicy,
   readUpdateConfig,
@@ -91,6 +92,7 @@ export function readService(
     update: readUpdateConfig(deploy, path, 'update_config', context),
     rollback: readUpdateConfig(deploy, path, 'rollback_config', context),
     endpoint: { mode, ports: readPorts(service, path, mode, context) },
+    ...compact({ rebalance: readRebalance(deploy, path, context) }),
   };
 }
 

@@ -3,7 +3,7 @@
  *
  * Invariant: a defect is in force while one run lasts; `restore` takes it out again.
  */
-import { planners } from '../../src/manager/leadership.ts';
+import { planners } from '../../src/manager/forecast/planner-chain.ts';
 import { DispatcherServer } from '../../src/manager/dispatcher/server.ts';
 import type { Planner } from '../../src/manager/state/planner.ts';
 import type { StateView } from '../../src/manager/state/view.ts';

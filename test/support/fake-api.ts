@@ -16,6 +16,7 @@ import type {
   ServiceView,
 } from '../../src/model/api.ts';
 import { defaultClusterSpec } from '../../src/model/defaults.ts';
+import type { Forecast, NodeExplanation, TaskExplanation } from '../../src/model/forecast.ts';
 import type { ClusterId, NodeId, ServiceId, TaskId } from '../../src/model/ids.ts';
 import { STACK_LABEL, type Config, type Network, type Secret, type Task } from '../../src/model/objects.ts';
 import type { ServiceSpec } from '../../src/model/spec.ts';
@@ -182,6 +183,20 @@ export class FakeApi implements ApiClient {
   /** What `cluster.snapshot` gives as the state. */
   state: Uint8Array = new Uint8Array();
 
+  /** What dry runs and `whatif` answer. */
+  forecast: Forecast = { moves: [], shortages: [], settled: true, quorum: null };
+  /** The task that explanations are about, and the nodes. */
+  explained: TaskExplanation = {
+    taskId: 't'.repeat(25),
+    name: 'web.1',
+    nodeId: '',
+    hostname: '',
+    state: 'pending',
+    reason: 'no suitable node',
+    help: [],
+  };
+  explainedNodes: NodeExplanation[] = [];
+
   readonly #handlers: Handlers = {
     'cluster.snapshot': () => ({
       clusterId: 'c'.repeat(25),
@@ -230,6 +245,15 @@ export class FakeApi implements ApiClient {
       return changed;
     },
     'node.remove': ({ ref }) => remove(this.nodes, this.#node(ref)),
+    'node.forecast': () => this.forecast,
+    'service.explain': ({ ref }) => ({
+      service: this.service(ref).spec.name,
+      mode: 'replicated',
+      tasks: [this.explained],
+      nodes: this.explainedNodes,
+    }),
+    'service.forecast': () => this.forecast,
+    'task.explain': () => ({ task: this.explained, nodes: this.explainedNodes }),
     'service.create': ({ spec }) => {
       if (this.services.some((service) => service.spec.name === spec.name)) {
         throw new SwarmdError('ALREADY_EXISTS', `a service "${spec.name}" exists`);

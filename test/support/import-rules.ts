@@ -27,6 +27,7 @@ const PURE_MANAGER = [
   'manager/update/**',
   'manager/scheduler/**',
   'manager/allocator/**',
+  'manager/forecast/**',
 ];
 /** The parts of a node know one another by their interfaces alone; src/node puts them together. */
 const NODE_PARTS = ['worker/**', 'network/**', 'dns/**', 'ingress/**'];
@@ -60,12 +61,20 @@ export const importRules: readonly ImportRule[] = [
     mayImport: [...LEAVES, 'manager/state/**'],
     pure: true,
   },
+  // Rebalancing asks the scheduler where a task would go.
+  {
+    files: ['manager/orchestrator/rebalance.ts'],
+    mayImport: [...LEAVES, 'manager/state/**', 'manager/scheduler/**'],
+    pure: true,
+  },
   // The updater works on the slots and makes the tasks that the orchestrators keep.
   {
     files: ['manager/update/**'],
     mayImport: [...LEAVES, 'manager/state/**', 'manager/orchestrator/**'],
     pure: true,
   },
+  // The chain of all planners, run by the control loop and on a tentative copy.
+  { files: ['manager/forecast/**'], mayImport: [...LEAVES, ...PURE_MANAGER], pure: true },
   { files: ['manager/state/**'], mayImport: LEAVES, pure: true },
   { files: NODE_PARTS, mayImport: [...LEAVES, 'rpc/**'], mayImportTypes: NODE_PARTS },
   {

@@ -5,6 +5,7 @@ import { FlagReader, keyValues } from '../flag-values.ts';
 import { UsageError, fullName, type Run, type SwarmdCommand } from '../command.ts';
 import type { ApiConnection, Outside } from '../context.ts';
 import { matchesFilter, matchesLabels, parseFilters } from '../filters.ts';
+import { printForecast } from '../forecast-view.ts';
 import { withApi, withConnectionFlags } from '../host.ts';
 import { forEachRef, withNearestName } from '../lookup.ts';
 import { naturalCompare, printError, printInspect, printLine, printList } from '../output.ts';
@@ -146,6 +147,7 @@ function registerUpdate(parent: SwarmdCommand, run: Run): void {
     .value('--availability <state>', 'active, pause (no new tasks) or drain (tasks move away)')
     .list('--label-add <name=value>', 'add or change a label')
     .list('--label-rm <name>', 'remove a label')
+    .flag('--dry-run', 'with --availability drain: show where its tasks would go; nothing is changed')
     .unsupported(['--role <role>']);
   withConnectionFlags(command).run(run, (args, self) => {
     const { outside } = run;
@@ -158,8 +160,18 @@ function registerUpdate(parent: SwarmdCommand, run: Run): void {
         1,
       );
     }
+    const dryRun = flags.bool('dry-run') === true;
+    if (dryRun && availability !== 'drain') {
+      throw new UsageError('--dry-run goes with --availability drain', fullName(self));
+    }
     return withApi(self, outside, async (api) => {
       const node = await inspectNode(outside, api, args[0] ?? '');
+      if (dryRun) {
+        const params = { lose: [], drain: [node.id] };
+        const forecast = await api.call('node.forecast', params, { signal: outside.interrupt });
+        printForecast(outside, forecast, undefined);
+        return 0;
+      }
       const removed = new Set(flags.list('label-rm'));
       const kept = Object.entries(node.spec.labels).filter(([name]) => !removed.has(name));
       const spec: NodeSpec = {

@@ -7,6 +7,7 @@ import { parseEnvFile } from '../../stack/env-file.ts';
 import { UsageError, fullName, type Run, type SwarmdCommand } from '../command.ts';
 import type { Outside } from '../context.ts';
 import { FlagReader, unwrap } from '../flag-values.ts';
+import { printForecast } from '../forecast-view.ts';
 import { withApi, withConnectionFlags } from '../host.ts';
 import { fetchIds } from '../lookup.ts';
 import { printLine } from '../output.ts';
@@ -42,6 +43,15 @@ async function create(outside: Outside, command: SwarmdCommand, args: readonly s
       environment,
       ids: await fetchIds(outside, api),
     });
+    if (flags.bool('dry-run') === true) {
+      const forecast = await api.call(
+        'service.forecast',
+        { service: null, spec },
+        { signal: outside.interrupt },
+      );
+      printForecast(outside, forecast, undefined);
+      return 0;
+    }
     const service = await api.call('service.create', { spec }, { signal: outside.interrupt });
     printLine(outside, service.id);
     if (flags.bool('detach') === true) return 0;

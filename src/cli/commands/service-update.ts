@@ -3,6 +3,7 @@ import { SwarmdError } from '../../base/errors.ts';
 import { UsageError, fullName, type Run, type SwarmdCommand } from '../command.ts';
 import type { ApiConnection, Outside } from '../context.ts';
 import { FlagReader } from '../flag-values.ts';
+import { printForecast } from '../forecast-view.ts';
 import { withApi, withConnectionFlags } from '../host.ts';
 import { fetchIds, forEachRef } from '../lookup.ts';
 import { printError, printLine } from '../output.ts';
@@ -26,12 +27,23 @@ export function registerServiceUpdate(parent: SwarmdCommand, run: Run): void {
 
 async function update(outside: Outside, command: SwarmdCommand, ref: string): Promise<number> {
   const flags = new FlagReader(command.opts());
+  if (flags.bool('rollback') === true && flags.bool('dry-run') === true) {
+    throw new UsageError('--dry-run does not go with --rollback', fullName(command));
+  }
   if (flags.bool('rollback') === true) return rollback(outside, command, ref);
   return withApi(command, outside, async (api) => {
     const signal = outside.interrupt;
     const service = await inspectService(outside, api, ref);
     const environment = (name: string): string | undefined => outside.env[name];
     const spec = changeSpec({ flags, spec: service.spec, environment, ids: await fetchIds(outside, api) });
+    if (flags.bool('dry-run') === true) {
+      printForecast(
+        outside,
+        await api.call('service.forecast', { service: service.id, spec }, { signal }),
+        undefined,
+      );
+      return 0;
+    }
     const params = { ref: service.id, version: service.meta.version, spec };
     await api.call('service.update', params, { signal });
     printLine(outside, ref);
@@ -83,7 +95,8 @@ export function registerServiceScale(parent: SwarmdCommand, run: Run): void {
   const command = parent
     .sub('scale', 'set the number of tasks: swarmd service scale web=5 api=2')
     .argument('<service=replicas...>', 'services and their replicas')
-    .flag('-d, --detach', 'do not wait');
+    .flag('-d, --detach', 'do not wait')
+    .flag('--dry-run', 'show where the tasks would go, each service for itself; nothing is changed');
   withConnectionFlags(command);
   command.run(run, (args, self) => scale(run.outside, self, args));
 }
@@ -102,19 +115,19 @@ async function scale(outside: Outside, command: SwarmdCommand, args: readonly st
   const wanted = new Map(
     args.map((text) => parseScale(command, text)).map((entry) => [entry.ref, entry.replicas]),
   );
-  const { detach } = command.opts<{ detach?: boolean }>();
+  const { detach, dryRun } = command.opts<{ detach?: boolean; dryRun?: boolean }>();
   return withApi(command, outside, async (api) => {
     const scaled: string[] = [];
     const failed = (error: SwarmdError): void => printError(outside, `Error: ${error.message}`);
     let exitCode = await forEachRef(
       [...wanted.keys()],
       async (ref) => {
-        await scaleOne(outside, api, ref, wanted.get(ref) ?? 0);
+        await scaleOne(outside, api, ref, wanted.get(ref) ?? 0, dryRun === true);
         scaled.push(ref);
       },
       failed,
     );
-    if (detach === true) return exitCode;
+    if (detach === true || dryRun === true) return exitCode;
     for (const ref of scaled) {
       const wait = { quiet: false, strict: false, verify: true, timeoutMs: null };
       const outcome = await waitForService(outside, api, ref, wait);
@@ -126,7 +139,13 @@ async function scale(outside: Outside, command: SwarmdCommand, args: readonly st
   });
 }
 
-async function scaleOne(outside: Outside, api: ApiConnection, ref: string, replicas: number): Promise<void> {
+async function scaleOne(
+  outside: Outside,
+  api: ApiConnection,
+  ref: string,
+  replicas: number,
+  dryRun: boolean,
+): Promise<void> {
   const signal = outside.interrupt;
   const service = await inspectService(outside, api, ref);
   const { mode } = service.spec;
@@ -139,6 +158,15 @@ async function scaleOne(outside: Outside, api: ApiConnection, ref: string, repli
   const changed =
     mode.kind === 'replicated' ? { ...mode, replicas } : { ...mode, totalCompletions: replicas };
   const spec = { ...service.spec, mode: changed };
+  if (dryRun) {
+    printLine(outside, `${ref} scaled to ${replicas} would mean:`);
+    printForecast(
+      outside,
+      await api.call('service.forecast', { service: service.id, spec }, { signal }),
+      undefined,
+    );
+    return;
+  }
   await api.call('service.update', { ref: service.id, version: service.meta.version, spec }, { signal });
   printLine(outside, `${ref} scaled to ${replicas}`);
 }

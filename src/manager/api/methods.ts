@@ -2,6 +2,7 @@
 import { SwarmdError } from '../../base/errors.ts';
 import type { ApiMethod, ApiParams, ApiResult } from '../../model/api.ts';
 import { atMostOnce, type CallKey, callKey } from './once.ts';
+import { explainServiceOf, explainTaskOf, forecastNodesOf, forecastService } from './forecasts.ts';
 import { findConfig, findNetwork, findSecret } from './lookup.ts';
 import {
   inspectCluster,
@@ -50,14 +51,18 @@ const methods: { readonly [M in LeaderMethod]: Method<M> } = {
   'node.inspect': (context, { ref }) => inspectNode(context, ref),
   'node.update': updateNode,
   'node.remove': removeNode,
+  'node.forecast': forecastNodesOf,
   'service.create': createService,
   'service.list': (context, { stack }) => listServices(context.view, stack),
   'service.inspect': (context, { ref }) => inspectService(context.view, ref),
+  'service.explain': explainServiceOf,
+  'service.forecast': forecastService,
   'service.update': updateService,
   'service.rollback': rollbackService,
   'service.remove': removeService,
   'task.list': (context, params) => listTasks(context.view, params),
   'task.inspect': (context, { ref }) => inspectTask(context.view, ref),
+  'task.explain': explainTaskOf,
   'network.create': createNetwork,
   'network.list': (context, { stack }) => ofStack(context.view.all('network'), stack),
   'network.inspect': (context, { ref }) => findNetwork(context.view, ref),
@@ -124,7 +129,7 @@ function isExclusive(name: LeaderMethod): boolean {
   );
 }
 
-type ParameterType = 'string' | 'number' | 'boolean' | 'null' | 'object';
+type ParameterType = 'string' | 'number' | 'boolean' | 'null' | 'object' | 'array';
 
 /** Every parameter that methods read, by name. A value of another type is refused. */
 const parameterTypes = {
@@ -136,6 +141,8 @@ const parameterTypes = {
   node: ['string', 'null'],
   rotate: ['string', 'null'],
   spec: ['object'],
+  lose: ['array'],
+  drain: ['array'],
   once: ['string', 'null'],
 } as const satisfies Record<string, readonly ParameterType[]>;
 
@@ -165,6 +172,10 @@ function parametersOf(name: LeaderMethod): readonly Parameter[] {
       return kind === 'node' ? ['ref', 'force', 'once'] : ['ref', 'once'];
     case 'inspect':
       return kind === 'cluster' ? [] : ['ref'];
+    case 'explain':
+      return ['ref'];
+    case 'forecast':
+      return kind === 'node' ? ['lose', 'drain'] : ['service', 'spec'];
     case 'tokens':
       return ['rotate'];
     default:

@@ -7,6 +7,7 @@ import { parseNodeSpec } from '../../model/validate-objects.ts';
 import { createJoinSecret, formatJoinToken, rootDigest } from '../../pki/join-token.ts';
 import { nodeCertificateLifeMs } from '../../pki/certificate-authority.ts';
 import type { RaftStatus } from '../../raft/types.ts';
+import type { DraftStore } from '../forecast/forecast.ts';
 import type { Action } from '../state/actions.ts';
 import type { StateView } from '../state/view.ts';
 import { type ApiContext, commit, commitLatest, outOfSequence } from './commit.ts';
@@ -17,6 +18,8 @@ import { required } from './services.ts';
 
 /** What node methods need besides the state. */
 export interface NodeApiContext extends ApiContext {
+  /** The state, with drafts that are taken back. */
+  readonly view: DraftStore;
   raftStatus(): RaftStatus;
   /** Takes a manager out of the consensus group; resolves once that is committed. */
   removeMember(raftId: number, signal: AbortSignal): Promise<void>;

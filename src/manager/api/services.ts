@@ -24,10 +24,21 @@ export async function createService(
   signal: AbortSignal,
 ): Promise<ServiceView> {
   const { view } = context;
+  const service = newService(context, params);
+  await commit(context, [{ kind: 'create', table: 'service', object: service }], signal);
+  return viewOf(view, view.get('service', service.id) ?? service);
+}
+
+/** The service that `service.create` makes; throws what it refuses. */
+export function newService(
+  context: Pick<ApiContext, 'view' | 'random'>,
+  params: Pick<ApiParams<'service.create'>, 'spec'>,
+): Service {
+  const { view } = context;
   const spec = resolveReferences(view, required(parseServiceSpec(params.spec)));
   requireFreeName(view, 'service', spec.name);
   requireFreePorts(view, spec, null);
-  const service: Service = {
+  return {
     id: newId<ServiceId>(context.random),
     meta: { version: 0, createdAt: 0, updatedAt: 0 },
     spec,
@@ -35,8 +46,6 @@ export async function createService(
     endpoint: { ports: [], virtualIps: [] },
     pendingDelete: false,
   };
-  await commit(context, [{ kind: 'create', table: 'service', object: service }], signal);
-  return viewOf(view, view.get('service', service.id) ?? service);
 }
 
 export async function updateService(
@@ -44,9 +53,20 @@ export async function updateService(
   params: ApiParams<'service.update'>,
   signal: AbortSignal,
 ): Promise<ServiceView> {
+  const current = findService(context.view, params.ref);
+  const next = updatedService(context, current, params.spec);
+  requireVersion(current, params.version);
+  return await replace(context, current, next, signal);
+}
+
+/** The service as `service.update` leaves it; throws what it refuses, but for the version. */
+export function updatedService(
+  context: Pick<ApiContext, 'view' | 'nowMs'>,
+  current: Service,
+  asked: ServiceSpec,
+): Service {
   const { view } = context;
-  const current = findService(view, params.ref);
-  const spec = resolveReferences(view, required(parseServiceSpec(params.spec)));
+  const spec = resolveReferences(view, required(parseServiceSpec(asked)));
   if (spec.name !== current.spec.name) {
     throw new SwarmdError(
       'FAILED_PRECONDITION',
@@ -59,9 +79,8 @@ export async function updateService(
       `the mode of service ${spec.name} cannot change from ${current.spec.mode.kind} to ${spec.mode.kind}; remove the service and create it again`,
     );
   }
-  requireVersion(current, params.version);
   requireFreePorts(view, spec, current.id);
-  return await replace(context, current, startUpdate(current, spec, context.nowMs()), signal);
+  return startUpdate(current, spec, context.nowMs());
 }
 
 export async function rollbackService(

@@ -17,6 +17,8 @@ export interface TaskWish {
   readonly delayedStart?: NonNullable<Task['delayedStart']>;
   readonly restarts?: RestartHistory;
   readonly update?: TaskUpdateMark;
+  /** The task of the slot that this one takes over from. */
+  readonly movedFrom?: TaskId;
 }
 
 /** A task in state NEW, stamped with the plan's time. */

@@ -5,7 +5,7 @@
  * Invariants: `index` is the node's place by id, the last tie-break; reservations and host ports are held
  * until a task leaves RUNNING, whatever is desired of it; only tasks that are wanted count as load.
  */
-import type { NodeId, ServiceId } from '../../model/ids.ts';
+import type { NodeId, ServiceId, TaskId } from '../../model/ids.ts';
 import type { ClusterNode, Task } from '../../model/objects.ts';
 import {
   offeredResources,
@@ -100,6 +100,15 @@ export function readState(view: StateView, nowMs: number): SchedulerState | null
   for (const task of view.all('task')) if (isWaiting(task)) pending.push(task);
   if (pending.length === 0) return null;
 
+  return { ...readNodes(view, nowMs), pending };
+}
+
+/** Every node with what its tasks take of it. `without`: a task that is not counted. */
+export function readNodes(
+  view: StateView,
+  nowMs: number,
+  without: TaskId | null = null,
+): Omit<SchedulerState, 'pending'> {
   const nodes: NodeInfo[] = [];
   const byId = new Map<NodeId, NodeInfo>();
   // By id: the order of the view may differ between replicas that loaded a checkpoint at different times.
@@ -109,12 +118,12 @@ export function readState(view: StateView, nowMs: number): SchedulerState | null
     byId.set(node.id, info);
   }
   for (const task of view.all('task')) {
-    if (task.nodeId === '') continue;
+    if (task.nodeId === '' || task.id === without) continue;
     const info = byId.get(task.nodeId);
     if (info === undefined) continue;
     const rank = taskStateRank[task.status.state];
     if (rank > taskStateRank.running) addFailure(info, task, nowMs);
     else if (rank >= taskStateRank.assigned) addTask(info, task);
   }
-  return { nodes, byId, pending };
+  return { nodes, byId };
 }

@@ -64,6 +64,12 @@ export function clearSlot(
   isDirty: (task: Task) => boolean,
   order: UpdateConfig['order'] | null,
 ): void {
+  // The rebalancer ends the moves it began: the old task goes once the new one is up.
+  if (
+    order === null &&
+    slot.active.some((task) => task.movedFrom !== undefined && !isUp(task) && !isDirty(task))
+  )
+    return;
   const keep = keepBest(
     draft,
     slot.active.filter((task) => !isDirty(task)),

@@ -55,6 +55,23 @@ describe('service create', () => {
     assert.equal(stdout, `${cli.api.service('web').id}\n`);
   });
 
+  it('asks for rebalancing, and update changes it and turns it off', async () => {
+    const cli = await withWeb();
+    const rebalance = async (value: string) => {
+      const { exitCode } = await cli.run('service', 'update', '-d', '--rebalance', value, 'web');
+      return exitCode === 0 ? specOf(cli).rebalance : exitCode;
+    };
+    assert.deepEqual(await rebalance('on'), { maxMoves: 1, margin: 2, cooldownMs: 60_000 });
+    assert.deepEqual(await rebalance('max-moves=3,cooldown=2m'), {
+      maxMoves: 3,
+      margin: 2,
+      cooldownMs: 120_000,
+    });
+    assert.equal(await rebalance('margin=1'), 125);
+    assert.equal(await rebalance('sometimes'), 125);
+    assert.equal(await rebalance('off'), undefined);
+  });
+
   it('runs processes: all words are the command', async () => {
     const cli = new TestCli();
     await cli.run('service', 'create', '--name', 'p', '--runtime', 'process', 'node', '-e', '1');

@@ -46,6 +46,20 @@ describe('a stack', () => {
     assert.equal(load('name: shop\nservices: {web: {image: nginx}}').name, 'stack');
   });
 
+  it('reads what a service asks of rebalancing', () => {
+    const plan = load(
+      'services: {a: {image: x, deploy: {x-rebalance: {}}}, b: {image: x, deploy: {x-rebalance: {max_moves: 3, margin: 4, cooldown: 5m}}}, c: {image: x}}',
+    );
+    assert.deepEqual(
+      plan.services.map((service) => service.rebalance),
+      [
+        { maxMoves: 1, margin: 2, cooldownMs: 60_000 },
+        { maxMoves: 3, margin: 4, cooldownMs: 300_000 },
+        undefined,
+      ],
+    );
+  });
+
   it('refuses a missing or malformed name', () => {
     assert.throws(() => load('services: {web: {image: nginx}}', { stack: null }), /the stack has no name/);
     assert.throws(
