@@ -83,8 +83,8 @@ export const mutations: readonly Mutation[] = [
   inCommitment(
     'redisraft-14',
     'applier.ts',
-    '} else if (entry.data.length > 0) {',
-    "} else if (entry.data.length > 0 && this.#deps.core.state.role === 'leader') {",
+    'data: isChange ? EMPTY_BYTES : entry.data,',
+    "data: isChange || this.#deps.core.state.role !== 'leader' ? EMPTY_BYTES : entry.data,",
   ),
   inCommitment(
     'redisraft-28',
@@ -95,7 +95,7 @@ export const mutations: readonly Mutation[] = [
   inCommitment(
     'etcd-13766',
     'applier.ts',
-    'const index = this.#applied;',
+    'const index = this.#sentIndex;',
     'const index = this.#deps.core.state.log.committed;',
   ),
   inCommitment(

@@ -121,6 +121,26 @@ describe('replication', () => {
     assert.equal(core.state.log.committed, 1, "the tail may not be the leader's");
   });
 
+  test('a late rejection of an earlier probe changes nothing: another one is out already', () => {
+    const network = group(3, { checkQuorum: false, preVote: false });
+    for (const text of ['a', 'b', 'c']) network.propose(1, text);
+    // A new leader begins by probing, and hears nothing of 3 yet.
+    network.passes = (sent) => sent.from !== 3 || sent.to !== 2;
+    network.core(2).campaign();
+    network.settle();
+    assert.equal(network.role(2), 'leader');
+    const { core } = network.peer(2);
+    const progress = core.state.tracker.progress.get(3);
+    const probed = (progress?.next ?? 0) - 1;
+    const { term } = core.state;
+    const reject = (index: number): void =>
+      void core.receive(from(3, 'append-response', 2, { term, index, reject: true, rejectHint: 0 }));
+    reject(probed - 2);
+    assert.deepEqual([progress?.state, progress?.next], ['probe', probed + 1]);
+    reject(probed);
+    assert.ok((progress?.next ?? 0) <= probed, 'the answer to the probe that is out counts');
+  });
+
   test('messages in flight to a follower are bounded, and lost ones are made good after a heartbeat', () => {
     const network = group(2, { maxInflightMessages: 4 });
     network.passes = (sent) => sent.type !== 'append';
