@@ -223,6 +223,12 @@ export class Manager {
     return this.#raft.status();
   }
 
+  /** Frames of other managers that were dropped. */
+  refusedFrames(): number {
+    const { malformed, expelled } = this.#raft.refusedFrames();
+    return malformed + expelled;
+  }
+
   /** Serves one API call: here when leading, else by the leader. */
   async call(method: string, params: unknown, signal: AbortSignal): Promise<unknown> {
     if (!isLeaderMethod(method)) throw new SwarmdError('NOT_FOUND', `there is no API method ${method}`);

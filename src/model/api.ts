@@ -48,6 +48,16 @@ export interface ClusterSnapshot {
   readonly state: string;
 }
 
+/** Counts of what came from other nodes and was refused. */
+export interface RefusedView {
+  /** Clients that were not let in: certificate, handshake, too many. */
+  readonly connections: number;
+  /** Connections that were closed because the peer broke the protocol. */
+  readonly violations: number;
+  /** Consensus frames that could not be decoded, or came from a member that was left behind. */
+  readonly frames: number;
+}
+
 export interface InfoView {
   readonly nodeId: string;
   readonly role: 'manager' | 'worker';
@@ -64,6 +74,8 @@ export interface InfoView {
     readonly appliedIndex: number;
     readonly members: number;
   };
+  /** What was refused since the daemon started: a sign of another cluster or version, or of an attack. */
+  readonly refused: RefusedView;
   readonly managers: readonly { readonly nodeId: string; readonly address: string }[];
   readonly dnsAddress: string;
 }

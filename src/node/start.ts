@@ -21,6 +21,7 @@ import type { RaftNodeEvents } from '../raft/types.ts';
 import { defaultPort, formatAddress, parseAddress } from '../rpc/address.ts';
 import { connect } from '../rpc/client.ts';
 import { ConnectionPool } from '../rpc/connection-pool.ts';
+import { createRpcCounters } from '../rpc/counters.ts';
 import { RpcServer } from '../rpc/server.ts';
 import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
 import type { ConsensusSettings } from './consensus-messages.ts';
@@ -90,6 +91,7 @@ class Daemon implements RunningNode {
   readonly #pool: ConnectionPool;
   readonly #end: (exitCode: number) => void;
   readonly #renewal: CertificateRenewal;
+  readonly #counters = createRpcCounters();
   readonly #handlers: OpenHandlers = { calls: {}, streams: {}, notifications: {} };
   #identity: Identity;
   #credentials: Credentials;
@@ -155,6 +157,7 @@ class Daemon implements RunningNode {
       admit: (peer) => this.#manager?.admit(peer) ?? ok(peer),
       clock,
       log: this.#log,
+      counters: this.#counters,
     });
     if (identity.role === 'manager') await this.#startManager(this.#membership.start);
     if (isNew || isMoved === true) await writeIdentity(this.#options.dataDir, identity, credentials);
@@ -328,6 +331,11 @@ class Daemon implements RunningNode {
       advertiseAddress: this.advertised,
       managers: this.#managers.map(({ nodeId, address }) => ({ nodeId, address })),
       dnsAddress: this.#worker?.dnsAddress ?? '',
+      refused: {
+        connections: this.#counters.clientsRefused,
+        violations: this.#counters.protocolViolations,
+        frames: this.#manager?.refusedFrames() ?? 0,
+      },
       ...(raft === undefined
         ? {}
         : {

@@ -104,6 +104,8 @@ export class SimCluster {
   passes: (from: number, to: number) => boolean = () => true;
   /** Called at every millisecond, before anything is delivered. */
   onStep: (nowMs: number) => void = () => {};
+  /** Told of every frame that is sent. */
+  onFrame: (bytes: Uint8Array) => void = () => {};
   /** Asked before each step of a write. */
   beforeStep: (id: number, step: StorageStep) => Promise<void> | void = () => {};
   #frames: Frame[] = [];
@@ -299,6 +301,7 @@ export class SimCluster {
 
   #send(from: number, to: number, frames: readonly Uint8Array[]): void {
     for (const bytes of frames) {
+      this.onFrame(bytes);
       const { loss, duplication, delayMaxMs } = this.faults;
       if (!this.passes(from, to) || randomBelow(this.random, 10_000) < loss) continue;
       const copies = randomBelow(this.random, 10_000) < duplication ? 2 : 1;

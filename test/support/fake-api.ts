@@ -222,6 +222,7 @@ export class FakeApi implements ApiClient {
       },
       managers: [{ nodeId: this.nodes[0]?.id ?? '', address: '10.0.0.1:2377' }],
       dnsAddress: '',
+      refused: { connections: 0, violations: 0, frames: 0 },
     }),
     'node.leave': () => null,
     'cluster.inspect': () => ({

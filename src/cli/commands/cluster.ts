@@ -130,6 +130,12 @@ function infoText(info: InfoView): string {
       ],
     );
   }
+  const { connections, violations, frames } = info.refused;
+  if (connections + violations + frames > 0)
+    lines.push([
+      'Refused:',
+      `${connections} connections, ${violations} for breaking the protocol, ${frames} frames`,
+    ]);
   return lines.map(([label, value]) => `${label.padEnd(13)} ${value === '' ? '-' : value}\n`).join('');
 }
 
