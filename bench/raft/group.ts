@@ -187,7 +187,8 @@ export class SwarmdGroup implements Group {
       });
     return {
       put: async (key) => {
-        if ((await call('put', entry(key))) !== 1) throw new Error('not committed');
+        const outcome = await call('put', entry(key));
+        if (outcome !== 1) throw new Error(String(outcome));
       },
       get: async (key) => {
         await call('get', key);

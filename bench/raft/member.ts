@@ -32,16 +32,19 @@ function apply(_index: number, data: Uint8Array): null {
 }
 
 function snapshot(): Uint8Array {
-  const parts: Uint8Array[] = [];
-  const encoder = new TextEncoder();
+  let bytes = 0;
+  for (const [key, value] of values) bytes += 5 + key.length + value.length;
+  const all = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
   for (const [key, value] of values) {
-    const keyBytes = encoder.encode(key);
-    const head = new Uint8Array(5);
-    head[0] = keyBytes.length;
-    new DataView(head.buffer).setUint32(1, value.length);
-    parts.push(head, keyBytes, value);
+    all[at] = key.length;
+    all.writeUInt32BE(value.length, at + 1);
+    all.write(key, at + 5, 'latin1');
+    at += 5 + key.length;
+    all.set(value, at);
+    at += value.length;
   }
-  return Buffer.concat(parts);
+  return all;
 }
 
 function restore(data: Uint8Array): void {
@@ -90,7 +93,7 @@ const server = await RpcServer.listen({
     calls: {
       put: async (params) => {
         const outcome = await node.propose(params as Uint8Array, forever);
-        return outcome.kind === 'committed' ? 1 : outcome.kind;
+        return outcome.kind === 'committed' ? 1 : `${outcome.kind}: ${outcome.reason}`;
       },
       get: async (params) => {
         await node.readIndex(forever);

@@ -33,6 +33,10 @@ export interface ApplierDependencies {
   onFailed(error: unknown): void;
 }
 
+/** A snapshot is taken for a log of half its size in any case, and for one of less than a sixteenth in none. */
+const LOG_SHARE_MAX = 2;
+const LOG_SHARE_MIN = 16;
+
 /** Entries that were sent and are not known to be applied. */
 interface Sent {
   readonly last: number;
@@ -49,6 +53,8 @@ export class Applier {
   #snapshotIndex: number;
   #snapshotAtMs: number;
   #bytesSinceSnapshot = 0;
+  /** Size of the newest snapshot's state, as far as it is known. */
+  #stateBytes = 0;
   /** The snapshot whose state was asked for. */
   #wanted: Snapshot | null = null;
   #saving: Promise<void> | null = null;
@@ -116,6 +122,7 @@ export class Applier {
     const { index } = snapshot;
     this.#sentIndex = index;
     this.#wanted = null;
+    this.#stateBytes = state.length;
     this.#noteSnapshot(index);
     this.#deps.members.restore(snapshot.config, snapshot.data, index);
     this.#deps.proposals.abandon('a snapshot replaced the log');
@@ -143,8 +150,10 @@ export class Applier {
 
   #isDue(index: number): boolean {
     const { snapshotBytes, snapshotEntries, snapshotIntervalMs } = this.#options;
-    if (this.#bytesSinceSnapshot >= snapshotBytes) return true;
-    if (index - this.#snapshotIndex < snapshotEntries) return false;
+    const bytes = this.#bytesSinceSnapshot;
+    // A large state is not written again for a little log.
+    if (bytes >= Math.max(snapshotBytes, this.#stateBytes / LOG_SHARE_MAX)) return true;
+    if (index - this.#snapshotIndex < snapshotEntries || bytes < this.#stateBytes / LOG_SHARE_MIN) return false;
     return this.#deps.monotonicMs() - this.#snapshotAtMs >= snapshotIntervalMs;
   }
 
@@ -153,6 +162,7 @@ export class Applier {
     const snapshot = this.#wanted;
     if (snapshot?.index !== index) return;
     this.#wanted = null;
+    this.#stateBytes = state.length;
     this.#saving = this.#save(snapshot, state).finally(() => {
       this.#saving = null;
     });
