@@ -49,13 +49,12 @@ function snapshot(): Uint8Array {
 
 function restore(data: Uint8Array): void {
   values.clear();
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  for (let at = 0; at < data.length; ) {
-    const keyLength = data[at] as number;
-    const valueLength = view.getUint32(at + 1);
-    const key = decoder.decode(data.subarray(at + 5, at + 5 + keyLength));
-    values.set(key, data.slice(at + 5 + keyLength, at + 5 + keyLength + valueLength));
-    at += 5 + keyLength + valueLength;
+  const all = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  for (let at = 0; at < all.length; ) {
+    const keyEnd = at + 5 + (all[at] as number);
+    const end = keyEnd + all.readUInt32BE(at + 1);
+    values.set(all.toString('latin1', at + 5, keyEnd), all.subarray(keyEnd, end));
+    at = end;
   }
 }
 
