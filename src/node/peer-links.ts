@@ -13,7 +13,7 @@ import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember } from '../raft/types.ts';
 import { formatAddress, parseAddress } from '../rpc/address.ts';
-import { ConnectionPool } from '../rpc/connection-pool.ts';
+import { backoffMs, ConnectionPool } from '../rpc/connection-pool.ts';
 import type { ClientCredentials, RpcConnection } from '../rpc/types.ts';
 
 /** Notification with a frame of consensus. */
@@ -21,8 +21,6 @@ export const RAFT_METHOD = 'raft';
 /** Call that tells where a manager's consensus thread listens: `{ port }`. */
 export const ENDPOINT_METHOD = 'raft.endpoint';
 
-/** Wait before a straight connection is tried again, milliseconds. */
-const RETRY_MS = 2_000;
 /** Bound of one attempt, milliseconds. */
 const ATTEMPT_MS = 3_000;
 
@@ -86,12 +84,13 @@ export class PeerLinks {
 
   /** Connects, waits for the loss, and again, until the member is one no more. */
   async #keep(link: Link): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, random } = this.#options;
     const { signal } = link.stop;
-    while (!signal.aborted) {
+    for (let failures = 0; !signal.aborted; ) {
       const connection = await this.#open(link);
       // The only rejection of the sleep is the stop, which the loop's condition sees.
-      if (connection === null) await sleep(clock, RETRY_MS, signal).catch(() => {});
+      failures = connection === null ? failures + 1 : 0;
+      if (connection === null) await sleep(clock, backoffMs(failures, random), signal).catch(() => {});
       else await connection.closed;
       if (link.straight !== null) this.#threads.release(link.straight);
       link.straight = null;

@@ -153,7 +153,8 @@ export class Applier {
     const bytes = this.#bytesSinceSnapshot;
     // A large state is not written again for a little log.
     if (bytes >= Math.max(snapshotBytes, this.#stateBytes / LOG_SHARE_MAX)) return true;
-    if (index - this.#snapshotIndex < snapshotEntries || bytes < this.#stateBytes / LOG_SHARE_MIN) return false;
+    if (index - this.#snapshotIndex < snapshotEntries || bytes < this.#stateBytes / LOG_SHARE_MIN)
+      return false;
     return this.#deps.monotonicMs() - this.#snapshotAtMs >= snapshotIntervalMs;
   }
 

@@ -140,10 +140,7 @@ export class Agent {
     for (const runtime of runtimes) {
       runtime.onEvent((taskId) => this.#dispatch({ kind: 'changed', taskId }));
     }
-    const addresses = [
-      ...new Set([...stored.managers.map((peer) => peer.address), ...this.#options.initialManagers]),
-    ];
-    this.#link = this.#makeLink(addresses);
+    this.#link = this.#makeLink(this.#addressesWith(stored.managers));
     if (stored.managers.length > 0) onManagers(stored.managers);
     if (stored.routing.networks.length + stored.routing.services.length > 0) this.#publishRouting();
     this.#dispatch({ kind: 'restored', tasks: stored.tasks });
@@ -264,9 +261,19 @@ export class Agent {
     }
   }
 
+  /**
+   * The managers it was told of, then what it knows by itself: a manager that moved finds itself where the others do
+   * not know it yet, and an address that was joined at may outlive every manager of then.
+   */
+  #addressesWith(managers: readonly ManagerPeer[]): string[] {
+    const { rpcAddress, initialManagers } = this.#options;
+    const own = rpcAddress === undefined ? [] : [rpcAddress];
+    return [...new Set([...managers.map((peer) => peer.address), ...own, ...initialManagers])];
+  }
+
   #learnManagers(managers: readonly ManagerPeer[]): void {
     if (managers.length === 0) return;
-    this.#link?.setManagers(managers);
+    this.#link?.setAddresses(this.#addressesWith(managers));
     this.#store.putManagers(managers);
     this.#dependencies.onManagers(managers);
   }

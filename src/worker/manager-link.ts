@@ -10,7 +10,7 @@ import { errorMessage, SwarmdError, toSwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { type Random, randomBelow } from '../base/random.ts';
 import type { NodeDescription } from '../model/objects.ts';
-import type { ManagerPeer, SessionMessage, SessionRequest, StatusReport } from '../model/wire.ts';
+import type { SessionMessage, SessionRequest, StatusReport } from '../model/wire.ts';
 import type { RpcConnection, RpcHandlers, RpcStream } from '../rpc/types.ts';
 import { parseSessionMessage } from './session-message.ts';
 
@@ -78,8 +78,9 @@ export class ManagerLink {
     return this.#session?.id !== undefined;
   }
 
-  setManagers(managers: readonly ManagerPeer[]): void {
-    if (managers.length > 0) this.#addresses = managers.map((peer) => peer.address);
+  /** Where to look for a manager from now on, in this order. */
+  setAddresses(addresses: readonly string[]): void {
+    if (addresses.length > 0) this.#addresses = addresses;
   }
 
   /** Tells the manager at once that the node's description changed: a new session on the same connection. */

@@ -75,14 +75,14 @@ export async function demoteNode(
 
 /** Takes a node whose spec says worker out of the consensus group, then out of the state's list of managers. */
 export async function finishDemotion(
-  context: ApiContext & Pick<NodeApiContext, 'raftStatus' | 'removeMember'>,
+  context: ApiContext & Pick<NodeApiContext, 'removeMember'>,
   id: NodeId,
   signal: AbortSignal,
 ): Promise<void> {
   const raftId = context.view.get('node', id)?.manager?.raftId;
   if (raftId === undefined) return;
-  const isMember = context.raftStatus().members.some((member) => member.id === raftId);
-  if (isMember) await context.removeMember(raftId, signal);
+  // Also where it is no member (any more): its addition may be under way, and must not end after this.
+  await context.removeMember(raftId, signal);
   const build = (): Action[] => {
     const node = context.view.get('node', id);
     if (node === undefined || node.manager === undefined || node.spec.role === 'manager') return [];
