@@ -9,7 +9,7 @@ import { errorMessage, SwarmdError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { RaftMember, RaftStatus } from '../raft/types.ts';
-import { finishDemotion } from './api/roles.ts';
+import { finishDemotion, keepAsManager } from './api/roles.ts';
 import { retireExpelled } from './expelled-managers.ts';
 import { ControlLoop } from './control-loop.ts';
 import { DispatcherServer } from './dispatcher/server.ts';
@@ -169,14 +169,15 @@ export class Leadership {
         proposer,
         random,
         nowMs: () => clock.nowMs(),
-        raftStatus: () => group.status(),
         removeMember: (id: number, signal: AbortSignal) => group.removeMember(id, signal),
         exclusively: <T>(run: () => Promise<T>) => run(),
       };
       try {
         // A leader is demoted by its successor.
-        if (node.manager.raftId === group.status().memberId) await this.#handOver();
-        else await finishDemotion(context, node.id, this.#abort.signal);
+        if (node.manager.raftId === group.status().memberId) {
+          // The others were lost in the midst of it: the cluster goes on with this manager, so it stays one.
+          if (!(await this.#handOver())) await keepAsManager(context, node.id, this.#abort.signal);
+        } else await finishDemotion(context, node.id, this.#abort.signal);
       } catch (error) {
         if (this.#abort.signal.aborted) return false;
         isDone = false;
@@ -186,12 +187,13 @@ export class Leadership {
     return isDone;
   }
 
-  /** Gives up leadership where there is anybody to take it. */
-  async #handOver(): Promise<void> {
+  /** Gives up leadership; false where there is nobody to take it. */
+  async #handOver(): Promise<boolean> {
     const { group } = this.#dependencies;
     const { members, memberId } = group.status();
-    if (!members.some(({ id, voter }) => voter && id !== memberId)) return;
+    if (!members.some(({ id, voter }) => voter && id !== memberId)) return false;
     await group.transferLeadership(null, this.#abort.signal);
+    return true;
   }
 
   async #add(member: RaftMember): Promise<void> {

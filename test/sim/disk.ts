@@ -113,7 +113,10 @@ export class SimDisk {
           fails === 'full' ? 'the disk is full' : 'fsync failed',
         );
       }
+      const { forgottenTo } = this;
       state.onStep(step, 'after');
+      // The power went, and with it this write and others before it: it must not follow on what is left.
+      if (this.forgottenTo !== forgottenTo) throw new SwarmdError('UNAVAILABLE', 'the power went');
     };
     // Each life asks its own: what a dead one still tries never reaches the disk.
     const ownView = new Proxy(memory, {

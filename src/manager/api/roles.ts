@@ -92,6 +92,17 @@ export async function finishDemotion(
   await commitLatest(context, build, signal);
 }
 
+/** Takes back a demotion that cannot be: the spec of a manager says manager again. */
+export async function keepAsManager(context: ApiContext, id: NodeId, signal: AbortSignal): Promise<void> {
+  const build = (): Action[] => {
+    const node = context.view.get('node', id);
+    if (node?.manager === undefined || node.spec.role === 'manager') return [];
+    const object: ClusterNode = { ...node, spec: { ...node.spec, role: 'manager' } };
+    return [{ kind: 'update', table: 'node', object, expect: node.meta.version }];
+  };
+  await commitLatest(context, build, signal);
+}
+
 /** Refuses what would leave a group that cannot decide anything, with the numbers. */
 export function requireQuorumWithout(
   context: NodeApiContext,
