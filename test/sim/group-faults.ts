@@ -318,9 +318,11 @@ export class GroupFaults {
     const isKnown =
       managers.filter(({ isUp }) => isUp).length > 1 && workers.every(({ agent }) => agent?.connected);
     if (!isKnown) return;
-    const settled = managers.every(
-      ({ member }) => store.get('node', member.nodeId)?.manager?.address === member.address,
-    );
+    // A node that is to become another member moves when it is one.
+    const settled = managers.every(({ member }) => {
+      const listed = store.get('node', member.nodeId)?.manager;
+      return listed?.address === member.address && listed.raftId === member.id;
+    });
     if (!settled) return;
     host.crash();
     const address = `${host.name}:${this.#ports++}`;

@@ -57,6 +57,8 @@ export class Workload {
   #histories: RegisterOperation[][] = [];
   /** What each register held at the beginning of its history. */
   #initial: (string | null)[] = [];
+  /** Writes of the history before, whose end nobody knows. */
+  #carried: RegisterOperation[][] = [];
   /** The cluster lost what came after this entry. */
   #rewoundTo = 0;
   /** And decided what there is up to this one. */
@@ -72,8 +74,8 @@ export class Workload {
     for (let i = 0; i < REGISTERS; i++) this.#begin(FIRST_VALUE);
   }
 
-  #begin(initial: string | null): void {
-    this.#histories.push([]);
+  #begin(initial: string | null, open: RegisterOperation[] = []): void {
+    this.#histories.push([...open]);
     this.#initial.push(initial);
   }
 
@@ -84,6 +86,12 @@ export class Workload {
   rewind(index: number, decided: number): void {
     this.judge();
     this.decided = decided;
+    // A write that is under way may reach whoever leads next, and a kept end of the log may hold it.
+    this.#carried = this.#histories.map((history) =>
+      history
+        .filter(({ returnedAt }) => returnedAt === Number.POSITIVE_INFINITY)
+        .map((write) => ({ ...write })),
+    );
     this.#histories = [];
     this.#initial = [];
     this.#rewoundTo = index;
@@ -94,7 +102,7 @@ export class Workload {
   resume(store: StateView): void {
     this.isSuspended = false;
     for (let i = 0; i < REGISTERS; i++)
-      this.#begin(store.byName('service', `register-${i}`)?.spec.labels['value'] ?? null);
+      this.#begin(store.byName('service', `register-${i}`)?.spec.labels['value'] ?? null, this.#carried[i]);
     for (const [id, version] of this.kept) {
       if (store.get('service', id) !== undefined) continue;
       this.kept.delete(id);
