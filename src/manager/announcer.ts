@@ -34,6 +34,8 @@ export interface AnnouncerDependencies {
   members(): readonly RaftMember[];
   /** Where the consensus group says they are. */
   listed(): readonly RaftMember[];
+  /** Whether this member hears a leader. */
+  hasLeader(): boolean;
   /** A member may be elsewhere than this one knew. */
   note(raftId: number, address: string): void;
   /** Takes the announcement here, as another manager would. */
@@ -76,15 +78,19 @@ export class Announcer {
 
   /** Never rejects: who could not be told is told again. */
   async #look(): Promise<void> {
-    const { view, self, log, members, listed, note, here } = this.#dependencies;
+    const { view, self, log, members, listed, hasLeader, note, here } = this.#dependencies;
     const recorded = view.get('node', self.nodeId)?.manager;
-    if (recorded?.raftId !== self.id) return;
-    // The group follows the state; until it does, a member that restarts knows the old address again.
-    const inGroup = listed().find(({ id }) => id === self.id)?.address ?? self.address;
-    if (recorded.address === self.address && inGroup === self.address) return;
-    if (!this.#told)
-      log.info('telling the managers the new address', { from: recorded.address, to: self.address });
-    this.#told = true;
+    if (recorded?.raftId === self.id) {
+      // The group follows the state; until it does, a member that restarts knows the old address again.
+      const inGroup = listed().find(({ id }) => id === self.id)?.address ?? self.address;
+      if (recorded.address === self.address && inGroup === self.address) return;
+      if (!this.#told)
+        log.info('telling the managers the new address', { from: recorded.address, to: self.address });
+      this.#told = true;
+    } else if (hasLeader()) {
+      // A new member: its copy of the state is too old to know of it. Only who hears no leader may have moved.
+      return;
+    }
     const others = members().filter((member) => member.id !== self.id);
     const [, ...answers] = await Promise.all([
       this.#quietly(self.address, here),

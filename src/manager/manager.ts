@@ -157,6 +157,7 @@ export class Manager {
       view: this.stateMachine.store,
       members: () => this.#raft.reach(),
       listed: () => this.#raft.status().members,
+      hasLeader: () => this.#raft.status().leaderId !== null,
       note: (id, address) => this.#raft.noteAddress(id, address),
       here: (signal) => takeAnnouncement(this.#announcement(), self, signal),
       connect: (member, signal) => pool.get(member.address, member.nodeId, signal),

@@ -101,6 +101,7 @@ describe('an announced address', () => {
     const told: string[] = [];
     const where = new Map(members.map(({ id, address }) => [id, address]));
     let listed: readonly RaftMember[] = members;
+    let hasLeader = true;
     const reached = (): RaftMember[] => members.map((one) => ({ ...one, address: where.get(one.id) ?? '' }));
     const answer = { members: [{ id: 3, address: 'moved:3' }] };
     const announcer = new Announcer({
@@ -110,6 +111,7 @@ describe('an announced address', () => {
       view: log.store,
       members: reached,
       listed: () => listed,
+      hasLeader: () => hasLeader,
       note: (id, address) => void where.set(id, address),
       here: () => Promise.resolve(),
       connect: ({ address }) => {
@@ -141,6 +143,14 @@ describe('an announced address', () => {
     told.length = 0;
     await look();
     assert.deepEqual(told, []);
+    // A new member that moved before its copy of the state says that it is one.
+    const { manager: _unknown, ...worker } = log.store.get('node', 'm2') ?? node;
+    log.apply([{ kind: 'update', table: 'node', object: worker, expect: worker.meta.version }]);
+    await look();
+    assert.deepEqual(told, [], 'the leader reaches it, so it is where it was');
+    hasLeader = false;
+    await look();
+    assert.ok(told.includes('m1:1 manager.announce {"address":"new:2"}'));
     await announcer.stop();
   });
 });
