@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { SwarmdGroup } from './group.ts';
 import { fixedRate } from './load.ts';
+import type { Target } from './settings.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -32,9 +33,10 @@ const group = await SwarmdGroup.start({
   electionTicks: Number(flags.ticks),
 });
 try {
-  const leader = await group.leader();
+  let leader = await group.leader();
   const { term: first } = await group.status(leader);
   let term = first;
+  const targets = await Promise.all([0, 1, 2].map((member) => group.target(member, 1)));
   const stop = new AbortController();
   const watching = (async () => {
     while (!stop.signal.aborted) {
@@ -45,13 +47,14 @@ try {
         `${new Date().toISOString()} term ${status.term} (was ${term}), member ${status.leaderId} leads`,
       );
       term = status.term;
+      leader = await group.leader();
     }
   })();
-  const target = await group.target(leader, 2);
-  const figures = await fixedRate(rate, minutes * 60, (n) => target.put(`key-${n % 10_000}`));
+  const put = (n: number): Promise<void> => (targets[leader] as Target).put(`key-${n % 10_000}`);
+  const figures = await fixedRate(rate, minutes * 60, put);
   stop.abort();
   await watching;
-  await target.close();
+  for (const target of targets) await target.close();
   console.log(
     `${minutes} min at ${rate} writes/s, tick ${flags.tick} ms, election timeout ${flags.ticks}-${2 * Number(flags.ticks)} ticks: ` +
       `${term - first} elections; p50 ${figures.p50Ms.toFixed(2)} ms, p99 ${figures.p99Ms.toFixed(2)} ms, ${figures.errors} errors`,

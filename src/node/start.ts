@@ -23,7 +23,7 @@ import { connect } from '../rpc/client.ts';
 import { ConnectionPool } from '../rpc/connection-pool.ts';
 import { createRpcCounters } from '../rpc/counters.ts';
 import { RpcServer } from '../rpc/server.ts';
-import type { RpcConnection, RpcHandlers } from '../rpc/types.ts';
+import type { PeerIdentity, RpcConnection, RpcContext, RpcHandlers } from '../rpc/types.ts';
 import type { ConsensusSettings } from './consensus-messages.ts';
 import { ConsensusThread } from './consensus-thread.ts';
 import { folderError } from './folder-error.ts';
@@ -215,7 +215,10 @@ class Daemon implements RunningNode {
       },
     );
     const own = this.#manager.handlers();
-    Object.assign(this.#handlers.calls, own.calls, { [ENDPOINT_METHOD]: () => this.#consensusEndpoint() });
+    Object.assign(this.#handlers.calls, own.calls, {
+      [ENDPOINT_METHOD]: (_params: unknown, { connection }: RpcContext) =>
+        this.#consensusEndpoint(connection.peer),
+    });
     Object.assign(this.#handlers.streams, own.streams);
     Object.assign(this.#handlers.notifications, own.notifications);
     if (this.#identity.raftStart === undefined) return;
@@ -240,7 +243,9 @@ class Daemon implements RunningNode {
   }
 
   /** Where the consensus threads of other managers reach this one's. */
-  async #consensusEndpoint(): Promise<{ readonly port: number }> {
+  async #consensusEndpoint(peer: PeerIdentity | null): Promise<{ readonly port: number }> {
+    if (peer?.role !== 'manager')
+      throw new SwarmdError('PERMISSION_DENIED', 'only managers take part in consensus');
     if (this.#consensus !== null) return { port: this.#consensus.port };
     throw new SwarmdError('UNAVAILABLE', 'consensus does not run here yet; try again');
   }
